@@ -196,7 +196,7 @@ typedef struct OptDef {
     OptKind     kind;
     const char *name;     /* "batch" for --batch */
     const char *arg;      /* how help names the value: "N"; NULL for a flag */
-    const char *choices;  /* OPT_CHOICE; an empty word in front, "|a|b", lets the bare --name mean "" */
+    const char *choices;  /* OPT_CHOICE; an empty word in front, "|a|b" (OPT_STRING: "|"), lets the bare --name mean "" */
     const char *fallback; /* text of the default, parsed like an argument; NULL: zero, unset */
     double      min, max; /* OPT_INT, OPT_FLOAT; both 0: any */
     size_t      offset;   /* of the field in the struct that is filled */
