@@ -1,0 +1,172 @@
+/* reference.c: convolutions, matrix products and their gradients in plain loops: the oracle for libraries, and what a
+ * build without one runs on.
+ *
+ * Each element of a result is gathered in one accumulator in double precision and rounded once, so the only error is
+ * that of the final rounding (products of floats are exact in double). Nothing is skipped: a NaN or an infinity reaches
+ * every element it should. A matrix product is a convolution of 1x1 images.
+ *
+ * Tested by tests/unit/test_exec.c (closed forms, and the identity <y, conv x> = <conv' y, x>). */
+#include <math.h>
+
+#include "runtime/program.h"
+
+/* A sum of products together with the sum of their sizes. */
+typedef struct Acc {
+    double sum, abs;
+} Acc;
+
+static inline void acc_add(Acc *a, double x, double y)
+{
+    a->sum += x * y;
+    a->abs += fabs(x * y);
+}
+
+static void acc_store(Acc a, float *out, float *abs_sums, int64_t i)
+{
+    out[i] = (float)a.sum;
+    if (abs_sums)
+        abs_sums[i] = (float)a.abs;
+}
+
+/* y[n,k,oh,ow] = bias[k] + sum over c, r, s of x[n, c, oh stride + r - top, ow stride + s - left] w[k,c,r,s] */
+static void conv_forward(const CallDesc *d, const float *x, const float *w, const float *bias, float *y,
+                         float *abs_sums)
+{
+    const int64_t cg = d->c / d->groups, kg = d->k / d->groups;
+    for (int64_t i = 0; i < d->n * d->oh * d->ow * d->k; i++) {
+        int64_t k = i % d->k, ow = i / d->k % d->ow, oh = i / d->k / d->ow % d->oh, n = i / d->k / d->ow / d->oh;
+        Acc     a = { 0 };
+        for (int64_t r = 0; r < d->r; r++)
+            for (int64_t s = 0; s < d->s; s++) {
+                int64_t h = oh * d->stride + r - d->pad[0], v = ow * d->stride + s - d->pad[1];
+                if (h < 0 || h >= d->h || v < 0 || v >= d->w)
+                    continue;
+                const float *xs = x + ((n * d->h + h) * d->w + v) * d->c + k / kg * cg;
+                const float *ws = w + (k * cg * d->r + r) * d->s + s;
+                for (int64_t c = 0; c < cg; c++)
+                    acc_add(&a, xs[c], ws[c * d->r * d->s]);
+            }
+        if (bias)
+            acc_add(&a, bias[k], 1);
+        acc_store(a, y, abs_sums, i);
+    }
+}
+
+/* dx[n,c,h,v] = sum over k, r, s of dy[n, k, (h + top - r) / stride, (v + left - s) / stride] w[k,c,r,s], where whole
+ */
+static void conv_grad_x(const CallDesc *d, const float *dy, const float *w, float *dx, float *abs_sums)
+{
+    const int64_t cg = d->c / d->groups, kg = d->k / d->groups;
+    for (int64_t i = 0; i < d->n * d->h * d->w * d->c; i++) {
+        int64_t c = i % d->c, v = i / d->c % d->w, h = i / d->c / d->w % d->h, n = i / d->c / d->w / d->h;
+        Acc     a = { 0 };
+        for (int64_t r = 0; r < d->r; r++)
+            for (int64_t s = 0; s < d->s; s++) {
+                int64_t top = h + d->pad[0] - r, left = v + d->pad[1] - s, oh = top / d->stride, ow = left / d->stride;
+                if (top < 0 || left < 0 || top % d->stride || left % d->stride || oh >= d->oh || ow >= d->ow)
+                    continue;
+                int64_t      first = c / cg * kg; /* of the group's output channels */
+                const float *gs = dy + ((n * d->oh + oh) * d->ow + ow) * d->k + first;
+                const float *ws = w + ((first * cg + c % cg) * d->r + r) * d->s + s;
+                for (int64_t k = 0; k < kg; k++)
+                    acc_add(&a, gs[k], ws[k * cg * d->r * d->s]);
+            }
+        acc_store(a, dx, abs_sums, i);
+    }
+}
+
+/* dw[k,c,r,s] = sum over n, oh, ow of dy[n,k,oh,ow] x[n, c, oh stride + r - top, ow stride + s - left] */
+static void conv_grad_w(const CallDesc *d, const float *dy, const float *x, float *dw, float *abs_sums)
+{
+    const int64_t cg = d->c / d->groups, kg = d->k / d->groups;
+    for (int64_t i = 0; i < d->k * cg * d->r * d->s; i++) {
+        int64_t s = i % d->s, r = i / d->s % d->r, c = i / d->s / d->r % cg, k = i / d->s / d->r / cg;
+        Acc     a = { 0 };
+        for (int64_t n = 0; n < d->n; n++)
+            for (int64_t oh = 0; oh < d->oh; oh++)
+                for (int64_t ow = 0; ow < d->ow; ow++) {
+                    int64_t h = oh * d->stride + r - d->pad[0], v = ow * d->stride + s - d->pad[1];
+                    if (h < 0 || h >= d->h || v < 0 || v >= d->w)
+                        continue;
+                    acc_add(&a, dy[((n * d->oh + oh) * d->ow + ow) * d->k + k],
+                            x[((n * d->h + h) * d->w + v) * d->c + k / kg * cg + c]);
+                }
+        acc_store(a, dw, abs_sums, i);
+    }
+}
+
+/* A matrix product as the convolution that it is. */
+static CallDesc as_conv(const CallDesc *call)
+{
+    CallDesc d = *call;
+    if (call->kind >= CALL_LINEAR_FWD) {
+        d = (CallDesc){ .kind = call->kind - CALL_LINEAR_FWD + CALL_CONV_FWD, .bias = call->bias };
+        d.n = call->n, d.c = call->c, d.k = call->k;
+        d.h = d.w = d.r = d.s = d.oh = d.ow = d.stride = d.groups = 1;
+    }
+    return d;
+}
+
+void reference_call(const CallDesc *call, void *const *bufs, float *abs_sums)
+{
+    CallDesc d = as_conv(call);
+    switch (d.kind) {
+    case CALL_CONV_FWD:
+        conv_forward(&d, bufs[0], bufs[1], d.bias ? bufs[2] : NULL, bufs[d.bias ? 3 : 2], abs_sums);
+        return;
+    case CALL_CONV_BWD_X:
+        conv_grad_x(&d, bufs[0], bufs[1], bufs[2], abs_sums);
+        return;
+    case CALL_CONV_BWD_W:
+        conv_grad_w(&d, bufs[0], bufs[1], bufs[2], abs_sums);
+        return;
+    default:
+        DT_UNREACHABLE("call kind %d", (int)call->kind);
+    }
+}
+
+/* ---- CallLib --------------------------------------------------------------------------------------------------- */
+
+typedef struct Reference {
+    CallLib face;
+    Arena  *arena;
+} Reference;
+
+static int64_t lib_scratch_bytes(void *self, const CallDesc *call)
+{
+    (void)self, (void)call;
+    return 0;
+}
+
+static void *lib_prepare(void *self, Diag *d, const CallDesc *call)
+{
+    (void)d;
+    Reference *l = self;
+    return arena_copy(l->arena, call, sizeof *call);
+}
+
+static void lib_run(void *self, void *prepared, void *const *bufs, void *scratch)
+{
+    (void)self, (void)scratch;
+    reference_call(prepared, bufs, NULL);
+}
+
+static void lib_release(void *self)
+{
+    (void)self; /* descriptions live in the arena */
+}
+
+CallLib *calllib_reference(Arena *a)
+{
+    Reference *l = ARENA_NEW(a, Reference);
+    l->arena = a;
+    l->face = (CallLib){
+        .name = "reference loops",
+        .self = l,
+        .scratch_bytes = lib_scratch_bytes,
+        .prepare = lib_prepare,
+        .run = lib_run,
+        .release = lib_release,
+    };
+    return &l->face;
+}
