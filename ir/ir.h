@@ -284,8 +284,8 @@ void    ir_assign(Builder *b, ValueId leaf, ValueId v);
  *   Rewriter r = ir_rewrite_begin(g, d, "simplify");
  *   for (each id of r.old) { ... ir_keep(&r, id) or ir_replace(&r, id, new) ... }
  *   return ir_rewrite_end(&r);
- * ir_keep appends id with its inputs mapped; ir_replace maps later uses of id to `to` and hands id's origins on; values
- * that are neither kept nor replaced vanish (asserted unused). r.b emits new values in place. */
+ * ir_keep appends id with its inputs mapped; ir_replace maps later uses of id, kept or not, to `to` and hands id's origins
+ * on; values that are neither kept nor replaced vanish (asserted unused). r.b emits new values in place. */
 typedef struct Rewriter {
     Builder  b;
     ValueId *old;
@@ -316,6 +316,7 @@ struct GradCtx {
     Builder *b;                                      /* emits with like = the value differentiated */
     void   (*add)(GradCtx *c, ValueId input, ValueId g); /* input: the value read, g: its gradient, of its type */
     bool   (*wants)(GradCtx *c, ValueId input);      /* false: nothing trained lies behind this input */
+    bool     batch_in_n;                             /* LSQ: N of an activation's step size counts the batch, too */
 };
 
 /* ---- Bodies (used by lowering and by tests; rules in ir/body.c) ------------------------------------------------ */

@@ -1,0 +1,353 @@
+/* body.c: what element-wise ops and reductions compute, as kernel IR. One function a row of ops.def; lowering,
+ * interpreter and code generators all derive from these.
+ *
+ * A body returns how many results it has: one, or for a reduction the number of sums. Formulas stand at the functions.
+ * Two emitting calls are never arguments of one call: C does not say which runs first, and the text of a kernel must
+ * not depend on the compiler that built Detent.
+ *
+ * Windows and rows are in body_nest.c. Tested by tests/unit/test_body.c (each op against doubles and known answers). */
+#include <math.h>
+
+#include "ir/ops_impl.h"
+
+/* ---- Helpers ---------------------------------------------------------------------------------------------------- */
+
+static const Value *self(const BodyCtx *c)
+{
+    return ir_value(c->g, c->v);
+}
+static Type in_type(const BodyCtx *c, int32_t i)
+{
+    return ir_value(c->g, self(c)->in[i])->type;
+}
+static float attr_f32(const BodyCtx *c, AttrId id)
+{
+    return (float)ir_float(self(c), id);
+}
+
+static KVal op2(const BodyCtx *c, KOp op, KVal x, KVal y)
+{
+    return kb_op2(c->b, op, x, y);
+}
+static KVal fma3(const BodyCtx *c, KVal x, KVal y, KVal z)
+{
+    return kb_op3(c->b, K_FMA, x, y, z);
+}
+static KVal choose(const BodyCtx *c, KVal cond, KVal x, KVal y)
+{
+    return kb_op3(c->b, K_SELECT, cond, x, y);
+}
+static KVal number(const BodyCtx *c, double x)
+{
+    return kb_f32(c->b, (float)x);
+}
+
+static int32_t one(KVal out[2], KVal v)
+{
+    out[0] = v;
+    return 1;
+}
+
+/* x factor; nothing to do for 1. */
+static KVal times(const BodyCtx *c, KVal x, float factor)
+{
+    return factor == 1.0f ? x : op2(c, K_MUL, x, number(c, (double)factor));
+}
+
+/* x, or `least` where x is below it; unlike max, a NaN stays one. */
+static KVal at_least(const BodyCtx *c, KVal x, float least)
+{
+    KVal l = number(c, (double)least);
+    return choose(c, op2(c, K_GT, l, x), l, x);
+}
+
+/* sqrt(var + eps) */
+static KVal deviation(const BodyCtx *c, KVal var)
+{
+    KVal sum = op2(c, K_ADD, var, number(c, ir_float(self(c), A_EPS)));
+    return kb_op1(c->b, K_SQRT, sum);
+}
+
+/* ---- Arithmetic ------------------------------------------------------------------------------------------------- */
+
+int32_t body_const(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)in;
+    return one(out, kb_f32(c->b, attr_f32(c, A_VALUE)));
+}
+
+int32_t body_relu(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, at_least(c, in[0], 0.0f));
+}
+
+int32_t body_relu_grad(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal zero = number(c, 0);
+    return one(out, choose(c, op2(c, K_GT, in[0], zero), in[1], zero));
+}
+
+int32_t body_add(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, op2(c, K_ADD, in[0], in[1]));
+}
+int32_t body_sub(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, op2(c, K_SUB, in[0], in[1]));
+}
+int32_t body_mul(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, op2(c, K_MUL, in[0], in[1]));
+}
+int32_t body_affine(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, fma3(c, in[0], in[1], in[2]));
+}
+
+/* g a + (x k + b) */
+int32_t body_affine2(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal inner = fma3(c, in[2], in[3], in[4]);
+    return one(out, fma3(c, in[0], in[1], inner));
+}
+
+int32_t body_scale(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, times(c, in[0], attr_f32(c, A_SCALE)));
+}
+
+/* Kept where the draw of the element is at least p 2^32, as a u32. */
+int32_t body_dropout(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    double   p = ir_float(self(c), A_P);
+    uint32_t threshold = (uint32_t)(p * 0x1p32);
+    KVal     high = kb_u32(c->b, 0), stream = kb_u32(c->b, (uint32_t)ir_int(self(c), A_STREAM));
+    KVal     index = kb_cvt(c->b, KT_U32, kb_index(c->b, c->flat));
+    KVal     seed = kb_cvt(c->b, KT_U32, in[1]), step = kb_cvt(c->b, KT_U32, in[2]);
+    KVal     draw = kb_philox(c->b, seed, high, stream, step, index);
+    KVal     keep = op2(c, K_GE, draw, kb_u32(c->b, threshold));
+    KVal     scaled = times(c, in[0], (float)(1 / (1 - p)));
+    return one(out, choose(c, keep, scaled, number(c, 0)));
+}
+
+/* (exp(x - lse) - [c = label]) scale g */
+int32_t body_xent_grad(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal p = kb_op1(c->b, K_EXP, op2(c, K_SUB, in[0], in[1]));
+    KVal is_label = op2(c, K_EQ, kb_index(c->b, c->out[1].at), in[2]);
+    KVal d = op2(c, K_SUB, p, kb_cvt(c->b, KT_F32, is_label));
+    return one(out, op2(c, K_MUL, times(c, d, attr_f32(c, A_SCALE)), in[3]));
+}
+
+/* ---- Batch norm -------------------------------------------------------------------------------------------------- */
+
+/* gamma / sqrt(var + eps) */
+int32_t body_bn_scale(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, op2(c, K_DIV, in[0], deviation(c, in[1])));
+}
+
+int32_t body_rsqrt_mul(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, op2(c, K_DIV, in[0], deviation(c, in[1])));
+}
+
+/* beta - mean a */
+int32_t body_bn_shift(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, fma3(c, kb_op1(c->b, K_NEG, in[1]), in[2], in[0]));
+}
+
+/* With y = a (x - mean) + beta, a = gamma / sqrt(var + eps), M elements, dx_dot = sum dy (x - mean), dbeta = sum dy:
+ *   dx = a dy - a dbeta / M - a dx_dot (x - mean) / ((var + eps) M) = a dy + kx x + k1
+ *   kx = -a dx_dot / ((var + eps) M),  k1 = -a dbeta / M - kx mean.   Here: kx. */
+int32_t body_bn_grad_x(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal var = op2(c, K_ADD, in[0], number(c, ir_float(self(c), A_EPS)));
+    KVal below = op2(c, K_MUL, var, number(c, (double)ir_int(self(c), A_COUNT)));
+    KVal above = kb_op1(c->b, K_NEG, op2(c, K_MUL, in[1], in[2]));
+    return one(out, op2(c, K_DIV, above, below));
+}
+
+/* k1 from a, dbeta, kx, mean */
+int32_t body_bn_grad_1(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal sum = op2(c, K_MUL, in[0], in[1]);
+    KVal mean = op2(c, K_DIV, sum, number(c, (double)ir_int(self(c), A_COUNT)));
+    return one(out, kb_op1(c->b, K_NEG, fma3(c, in[2], in[3], mean)));
+}
+
+/* old + momentum (scale now - old) */
+int32_t body_ema(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal now = times(c, in[1], attr_f32(c, A_SCALE));
+    KVal step = op2(c, K_SUB, now, in[0]);
+    return one(out, fma3(c, number(c, ir_float(self(c), A_MOMENTUM)), step, in[0]));
+}
+
+/* ---- Quantizers -------------------------------------------------------------------------------------------------- */
+
+/* t = x (1 / step): the same number in all three rules. */
+static KVal in_steps(const BodyCtx *c, KVal x, KVal step)
+{
+    KVal inverse = op2(c, K_DIV, number(c, 1), step);
+    return op2(c, K_MUL, x, inverse);
+}
+
+/* step rint(clip(t, lo, hi)); a NaN has code 0. */
+int32_t body_qdq(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal t = in_steps(c, in[0], in[1]);
+    KVal zero = number(c, 0);
+    t = choose(c, op2(c, K_EQ, t, t), t, zero);
+    t = op2(c, K_MAX, t, number(c, (double)ir_int(self(c), A_LO)));
+    t = op2(c, K_MIN, t, number(c, (double)ir_int(self(c), A_HI)));
+    return one(out, op2(c, K_MUL, kb_op1(c->b, K_RINT, t), in[1]));
+}
+
+/* g where lo < t < hi */
+int32_t body_qdq_grad_x(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal t = in_steps(c, in[0], in[1]);
+    KVal above = op2(c, K_GT, t, number(c, (double)ir_int(self(c), A_LO)));
+    KVal below = op2(c, K_LT, t, number(c, (double)ir_int(self(c), A_HI)));
+    KVal pass = op2(c, K_AND, above, below);
+    return one(out, choose(c, pass, in[2], number(c, 0)));
+}
+
+/* g d, d = lo where t <= lo, hi where t >= hi, rint(t) - t between */
+int32_t body_lsq_grad_step(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal t = in_steps(c, in[0], in[1]);
+    KVal lo = number(c, (double)ir_int(self(c), A_LO)), hi = number(c, (double)ir_int(self(c), A_HI));
+    KVal inside = op2(c, K_SUB, kb_op1(c->b, K_RINT, t), t);
+    KVal d = choose(c, op2(c, K_GE, t, hi), hi, inside);
+    d = choose(c, op2(c, K_LE, t, lo), lo, d);
+    return one(out, op2(c, K_MUL, in[2], d));
+}
+
+/* 2 mean_abs / sqrt(hi) for few bits, max_abs / hi for many; never 0. */
+int32_t body_lsq_init(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    double hi = (double)ir_int(self(c), A_HI);
+    KVal   step;
+    if (ir_int(self(c), A_BITS) < 6)
+        step = op2(c, K_MUL, in[0], number(c, 2 / sqrt(hi)));
+    else
+        step = op2(c, K_DIV, in[1], number(c, hi));
+    return one(out, at_least(c, step, 1e-8f));
+}
+
+/* ---- Optimizer --------------------------------------------------------------------------------------------------- */
+
+/* g + decay p */
+static KVal decayed(const BodyCtx *c, KVal g, KVal p)
+{
+    float decay = attr_f32(c, A_DECAY);
+    return decay == 0 ? g : fma3(c, number(c, (double)decay), p, g);
+}
+
+/* momentum v + (g + decay p) */
+static KVal velocity(const BodyCtx *c, KVal v, KVal g, KVal p)
+{
+    float momentum = attr_f32(c, A_MOMENTUM);
+    KVal  now = decayed(c, g, p);
+    return momentum == 0 ? now : fma3(c, number(c, (double)momentum), v, now);
+}
+
+int32_t body_sgd_velocity(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, velocity(c, in[0], in[1], in[2]));
+}
+
+/* p - lr u from p, g, v, lr */
+int32_t body_sgd_step(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    float floor = attr_f32(c, A_FLOOR);
+    KVal  u = ir_int(self(c), A_NESTEROV) ? velocity(c, in[2], in[1], in[0]) : in[2];
+    KVal  p = fma3(c, kb_op1(c->b, K_NEG, in[3]), u, in[0]);
+    return one(out, floor == 0 ? p : at_least(c, p, floor));
+}
+
+/* ---- Reductions: what is summed ---------------------------------------------------------------------------------- */
+
+int32_t body_pass(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)c;
+    return one(out, in[0]);
+}
+
+int32_t body_gap(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return body_pass(c, in, out);
+}
+int32_t body_mul1(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return body_mul(c, in, out);
+}
+int32_t body_abs(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, kb_op1(c->b, K_ABS, in[0]));
+}
+
+/* x - shift: near the mean, so that the sum keeps its digits */
+int32_t body_bn_mean(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return body_sub(c, in, out);
+}
+
+int32_t body_bn_var(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    out[0] = op2(c, K_SUB, in[0], in[1]);
+    out[1] = op2(c, K_MUL, out[0], out[0]);
+    return 2;
+}
+
+/* dy (x - mean) */
+int32_t body_bn_dgamma(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal d = op2(c, K_SUB, in[1], in[2]);
+    return one(out, op2(c, K_MUL, in[0], d));
+}
+
+/* ---- Reductions: what becomes of the sums ------------------------------------------------------------------------ */
+
+/* 1 / M with M elements of the input for each of the result */
+static KVal inverse_count(const BodyCtx *c)
+{
+    int64_t each = shape_elems(in_type(c, 0).shape) / shape_elems(self(c)->type.shape);
+    return number(c, 1 / (double)each);
+}
+
+KVal final_mean(BodyCtx *c, const KVal *in, const KVal *sum)
+{
+    (void)in;
+    return op2(c, K_MUL, sum[0], inverse_count(c));
+}
+
+KVal final_scale(BodyCtx *c, const KVal *in, const KVal *sum)
+{
+    (void)in;
+    return times(c, sum[0], attr_f32(c, A_SCALE));
+}
+
+KVal final_scale1(BodyCtx *c, const KVal *in, const KVal *sum)
+{
+    (void)c, (void)in;
+    return sum[0];
+}
+
+/* shift + sum / M */
+KVal final_bn_mean(BodyCtx *c, const KVal *in, const KVal *sum)
+{
+    return fma3(c, sum[0], inverse_count(c), in[1]);
+}
+
+/* sum d^2 / M - (sum d / M)^2, not below 0 */
+KVal final_bn_var(BodyCtx *c, const KVal *in, const KVal *sum)
+{
+    (void)in;
+    KVal inverse = inverse_count(c);
+    KVal mean = op2(c, K_MUL, sum[0], inverse), square = op2(c, K_MUL, sum[1], inverse);
+    return at_least(c, fma3(c, kb_op1(c->b, K_NEG, mean), mean, square), 0.0f);
+}

@@ -1,0 +1,657 @@
+/* infer.c: the type of an op's result from its inputs and attributes; one rule for each infer_* in ops.def.
+ *
+ * The same rules run when a value is made (a mistake in a network is reported at the user's line) and in the verifier
+ * (a mistake of a pass). Each failure is one message: op, operand, what was found, what was expected. Inference knows
+ * logical shapes alone: results are in LAYOUT_ROWS until the layout pass says otherwise.
+ *
+ * Tested by tests/unit/test_ir.c. */
+#include "ir/ops_impl.h"
+
+#include <string.h>
+
+/* What every rule is given. */
+typedef struct Rule {
+    const Graph *g;
+    const Value *v;
+    Type        *out;
+    Diag        *d;
+    Loc          at;
+} Rule;
+#define RULE ((Rule){ g, v, out, d, at })
+
+static Type in_type(const Rule *r, int32_t i)
+{
+    return ir_value(r->g, r->v->in[i])->type;
+}
+
+static int64_t in_dim(const Rule *r, int32_t i, int32_t dim)
+{
+    return in_type(r, i).shape.dim[dim];
+}
+
+static bool fail(const Rule *r, const char *fmt, ...) DT_PRINTF(2, 3);
+static bool fail(const Rule *r, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    diag_error(r->d, r->at, "%s: %s", ir_ops[r->v->op].text, arena_vprintf(&r->d->arena, fmt, ap));
+    va_end(ap);
+    return false;
+}
+
+/* Where an operand that does not fit was made. */
+static void note_operand(const Rule *r, int32_t i, const char *name)
+{
+    ValueId id = r->v->in[i];
+    diag_note(r->d, ir_loc(ir_value(r->g, id)), "%s is %s, made here", name, ir_value_text(&r->d->arena, r->g, id));
+}
+
+static const char *type_name(const Rule *r, Type t)
+{
+    return ir_type_text(&r->d->arena, t);
+}
+
+/* Shapes in messages: a scalar needs a word. */
+static const char *shape_name(const Rule *r, Shape s)
+{
+    return s.rank == 0 ? "scalar" : shape_text(&r->d->arena, s);
+}
+
+static Type make_type(DType dtype, int32_t rank, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
+{
+    return (Type){ dtype, shape_of(rank, (int64_t[]){ d0, d1, d2, d3 }), LAYOUT_ROWS };
+}
+static Type scalar_type(DType dtype)
+{
+    return make_type(dtype, 0, 0, 0, 0, 0);
+}
+static Type vector_type(int64_t n)
+{
+    return make_type(DTYPE_F32, 1, n, 0, 0, 0);
+}
+static Type matrix_type(DType dtype, int64_t n, int64_t c)
+{
+    return make_type(dtype, 2, n, c, 0, 0);
+}
+static Type image_type(int64_t n, int64_t c, int64_t h, int64_t w)
+{
+    return make_type(DTYPE_F32, 4, n, c, h, w);
+}
+
+/* The result, unless it is larger than a type may be. */
+static bool result(const Rule *r, Type t)
+{
+    const char *fault = ir_type_fault(&r->d->arena, t);
+    if (fault)
+        return fail(r, "the result is no valid type: %s", fault);
+    t.layout = LAYOUT_ROWS;
+    *r->out = t;
+    return true;
+}
+
+/* Operand i has this element type and rank; `dims` shows them: "N,C,H,W". */
+static bool want_rank(const Rule *r, int32_t i, const char *name, DType dtype, int32_t rank, const char *dims)
+{
+    Type t = in_type(r, i);
+    if (t.dtype == dtype && t.shape.rank == rank)
+        return true;
+    fail(r, "%s is %s, expected %s[%s]", name, type_name(r, t), dtype_name(dtype), dims);
+    note_operand(r, i, name);
+    return false;
+}
+
+static bool want_image(const Rule *r, int32_t i, const char *name)
+{
+    return want_rank(r, i, name, DTYPE_F32, 4, "N,C,H,W");
+}
+
+/* Operand i has exactly this type; `why` says where the expectation comes from. */
+static bool want_type(const Rule *r, int32_t i, const char *name, Type want, const char *why)
+{
+    Type t = in_type(r, i);
+    if (t.dtype == want.dtype && shape_eq(t.shape, want.shape))
+        return true;
+    fail(r, "%s is %s, expected %s: %s", name, type_name(r, t), type_name(r, want), why);
+    note_operand(r, i, name);
+    return false;
+}
+
+/* A batch with channels: [N,C] or [N,C,H,W]. */
+static bool want_channels(const Rule *r, int32_t i, const char *name)
+{
+    Type t = in_type(r, i);
+    if (t.dtype == DTYPE_F32 && (t.shape.rank == 2 || t.shape.rank == 4))
+        return true;
+    fail(r, "%s is %s, expected f32[N,C] or f32[N,C,H,W]", name, type_name(r, t));
+    note_operand(r, i, name);
+    return false;
+}
+
+/* ---- Leaves and effects ---------------------------------------------------------------------------------------- */
+
+bool infer_leaf(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule        r = RULE;
+    const char *fault = ir_type_fault(&d->arena, v->type);
+    if (fault)
+        return fail(&r, "\"%s\" is no valid type: %s", v->name ? v->name : "", fault);
+    *out = v->type;
+    return true;
+}
+
+bool infer_scalar(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    return result(&RULE, scalar_type(DTYPE_F32));
+}
+
+bool infer_assign(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule   r = RULE;
+    OpCode target = ir_value(g, v->in[0])->op;
+    if (target != OP_PARAM && target != OP_STATE)
+        return fail(&r, "the target is %s, expected a param or a state", ir_value_text(&d->arena, g, v->in[0]));
+    Type leaf = in_type(&r, 0), value = in_type(&r, 1);
+    if (leaf.dtype != value.dtype || !shape_eq(leaf.shape, value.shape))
+        return fail(&r, "the value %s is %s, expected %s as in %s", ir_value_text(&d->arena, g, v->in[1]),
+                    type_name(&r, value), type_name(&r, leaf), ir_value_text(&d->arena, g, v->in[0]));
+    *out = leaf;
+    return true;
+}
+
+bool infer_output(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    (void)d, (void)at;
+    *out = ir_value(g, v->in[0])->type;
+    return true;
+}
+
+/* ---- Element-wise ---------------------------------------------------------------------------------------------- */
+
+/* May an operand of shape s be repeated to shape `to`? (The rule at the top of ops.def.) */
+static bool broadcasts(Shape s, Shape to, int64_t axis)
+{
+    if (s.rank == 0 || shape_eq(s, to))
+        return true;
+    if (s.rank == 1)
+        return to.rank >= 2 && axis < to.rank && s.dim[0] == to.dim[axis];
+    if (s.rank != to.rank)
+        return false;
+    for (int32_t i = 0; i < s.rank; i++) {
+        if (s.dim[i] != to.dim[i] && s.dim[i] != 1)
+            return false;
+    }
+    return true;
+}
+
+static int64_t axis_of(const Value *v)
+{
+    return ir_attr_index(v->op, A_AXIS) >= 0 ? ir_int(v, A_AXIS) : 1;
+}
+
+static const char *operand_name(const Rule *r, int32_t i)
+{
+    if (r->v->n_in == 2)
+        return i == 0 ? "lhs" : "rhs";
+    return arena_printf(&r->d->arena, "operand %d", i + 1);
+}
+
+static bool shapes_differ(const Rule *r, int32_t i, int32_t j)
+{
+    int32_t first = i < j ? i : j, second = i < j ? j : i;
+    Shape   small = in_type(r, i).shape, large = in_type(r, j).shape;
+    int64_t axis = axis_of(r->v);
+    Arena  *a = &r->d->arena;
+    bool    vector = small.rank == 1 && large.rank >= 2 && axis < large.rank;
+    fail(r, "shapes differ: %s %s, %s %s%s", operand_name(r, first), shape_name(r, in_type(r, first).shape),
+         operand_name(r, second), shape_name(r, in_type(r, second).shape),
+         vector ? arena_printf(a, " (a vector along dimension %d needs length %lld)", (int)axis,
+                               (long long)large.dim[axis])
+                : "");
+    note_operand(r, first, operand_name(r, first));
+    note_operand(r, second, operand_name(r, second));
+    return false;
+}
+
+bool infer_eltwise(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int32_t largest = 0;
+    for (int32_t i = 0; i < v->n_in; i++) {
+        Type t = in_type(&r, i);
+        if (t.dtype != DTYPE_F32)
+            return fail(&r, "%s is %s, expected f32", operand_name(&r, i), type_name(&r, t));
+        Shape best = in_type(&r, largest).shape;
+        if (t.shape.rank > best.rank || (t.shape.rank == best.rank && shape_elems(t.shape) > shape_elems(best)))
+            largest = i;
+    }
+    for (int32_t i = 0; i < v->n_in; i++) {
+        if (!broadcasts(in_type(&r, i).shape, in_type(&r, largest).shape, axis_of(v)))
+            return shapes_differ(&r, i, largest);
+    }
+    return result(&r, in_type(&r, largest));
+}
+
+/* Operands after the first of ops whose result is like the first. '=': of the same type; 'b': repeated to it; 's': an
+ * f32 scalar; 'u': a u32 scalar. */
+static const struct {
+    const char *name;
+    char        how;
+} same_rest[OP_COUNT][3] = {
+    [OP_DROPOUT] = { { "seed", 'u' }, { "step", 'u' } }, [OP_QDQ] = { { "step", 'b' } },
+    [OP_QDQ_GRAD_X] = { { "step", 'b' }, { "g", '=' } }, [OP_RELU_GRAD] = { { "g", '=' } },
+    [OP_SGD_VELOCITY] = { { "g", '=' }, { "p", '=' } },  [OP_SGD_STEP] = { { "g", '=' }, { "v", '=' }, { "lr", 's' } },
+};
+
+static bool want_step(const Rule *r, int32_t i, const char *name, Shape x)
+{
+    Type t = in_type(r, i);
+    if (t.dtype == DTYPE_F32 && broadcasts(t.shape, x, 1) && (t.shape.rank == 0 || !shape_eq(t.shape, x)))
+        return true;
+    fail(r, "%s is %s, expected an f32 scalar or one number for each channel of %s", name, type_name(r, t),
+         shape_name(r, x));
+    note_operand(r, i, name);
+    return false;
+}
+
+bool infer_same(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    Type x = in_type(&r, 0);
+    if (v->op == OP_RELAYOUT) { /* any elements; the one op whose layout is its meaning */
+        *out = x;
+        if (x.shape.rank == 4)
+            out->layout = x.layout == LAYOUT_NHWC ? LAYOUT_ROWS : LAYOUT_NHWC;
+        return true;
+    }
+    if (x.dtype != DTYPE_F32)
+        return fail(&r, "the input is %s, expected f32", type_name(&r, x));
+    for (int32_t i = 1; i < v->n_in; i++) {
+        const char *name = same_rest[v->op][i - 1].name;
+        bool        ok = false;
+        switch (same_rest[v->op][i - 1].how) {
+        case '=':
+            ok = want_type(&r, i, name, x, "the type of the first operand");
+            break;
+        case 'b':
+            ok = want_step(&r, i, name, x.shape);
+            break;
+        case 's':
+            ok = want_type(&r, i, name, scalar_type(DTYPE_F32), "a scalar");
+            break;
+        case 'u':
+            ok = want_type(&r, i, name, scalar_type(DTYPE_U32), "a scalar");
+            break;
+        default:
+            DT_UNREACHABLE("operand %d of %s has no rule", i, ir_ops[v->op].text);
+        }
+        if (!ok)
+            return false;
+    }
+    if (v->op == OP_DROPOUT && !(ir_float(v, A_P) < 1))
+        return fail(&r, "p is %g, expected a probability below 1: nothing would be left", ir_float(v, A_P));
+    return result(&r, x);
+}
+
+/* ---- Windows: convolutions and pooling ------------------------------------------------------------------------- */
+
+/* How many windows of `kernel` fit along a side of `size`; 0: none. */
+static int64_t windows(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride)
+{
+    int64_t room = size + before + after - kernel;
+    return room < 0 ? 0 : room / stride + 1;
+}
+
+/* Output height and width for an image of h x w. */
+static bool window_size(const Rule *r, int64_t h, int64_t w, int64_t kernel, int64_t *oh, int64_t *ow)
+{
+    const int64_t *pad = ir_pads(r->v, A_PAD);
+    int64_t        stride = ir_int(r->v, A_STRIDE);
+    *oh = windows(h, pad[0], pad[2], kernel, stride);
+    *ow = windows(w, pad[1], pad[3], kernel, stride);
+    if (*oh > 0 && *ow > 0)
+        return true;
+    return fail(r, "a window of %lldx%lld does not fit into an image of %lldx%lld with padding [%lld,%lld,%lld,%lld]",
+                (long long)kernel, (long long)kernel, (long long)h, (long long)w, (long long)pad[0], (long long)pad[1],
+                (long long)pad[2], (long long)pad[3]);
+}
+
+/* Weights [K, C/groups, R, R] that fit `groups`. */
+static bool want_weight(const Rule *r, int32_t i)
+{
+    if (!want_rank(r, i, "w", DTYPE_F32, 4, "K,C/groups,R,R"))
+        return false;
+    int64_t groups = ir_int(r->v, A_GROUPS);
+    if (in_dim(r, i, 0) % groups != 0)
+        return fail(r, "%lld output channels do not split into %lld groups", (long long)in_dim(r, i, 0),
+                    (long long)groups);
+    if (in_dim(r, i, 2) != in_dim(r, i, 3))
+        return fail(r, "w is %s, expected a square window", type_name(r, in_type(r, i)));
+    return true;
+}
+
+bool infer_conv2d(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_image(&r, 0, "x") || !want_weight(&r, 1))
+        return false;
+    int64_t groups = ir_int(v, A_GROUPS), c = in_dim(&r, 0, 1), k = in_dim(&r, 1, 0);
+    if (in_dim(&r, 1, 1) * groups != c) {
+        fail(&r, "x has %lld channels, expected %lld: w is %s, groups %lld", (long long)c,
+             (long long)(in_dim(&r, 1, 1) * groups), type_name(&r, in_type(&r, 1)), (long long)groups);
+        note_operand(&r, 0, "x");
+        return false;
+    }
+    if (v->n_in == 3 && !want_type(&r, 2, "bias", vector_type(k), "one number for each output channel"))
+        return false;
+    int64_t oh, ow;
+    return window_size(&r, in_dim(&r, 0, 2), in_dim(&r, 0, 3), in_dim(&r, 1, 2), &oh, &ow) &&
+           result(&r, image_type(in_dim(&r, 0, 0), k, oh, ow));
+}
+
+/* Is dy the gradient of a convolution of images h x w by windows of `kernel` with k output channels? */
+static bool want_conv_grad(const Rule *r, int64_t h, int64_t w, int64_t kernel)
+{
+    int64_t oh, ow;
+    if (!window_size(r, h, w, kernel, &oh, &ow))
+        return false;
+    if (in_dim(r, 0, 2) == oh && in_dim(r, 0, 3) == ow)
+        return true;
+    fail(r, "dy is %s, expected %lldx%lld images: the convolution of %lldx%lld by %lldx%lld",
+         type_name(r, in_type(r, 0)), (long long)oh, (long long)ow, (long long)h, (long long)w, (long long)kernel,
+         (long long)kernel);
+    note_operand(r, 0, "dy");
+    return false;
+}
+
+bool infer_conv2d_grad_x(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t h = ir_int(v, A_H), w = ir_int(v, A_W);
+    if (!want_image(&r, 0, "dy") || !want_weight(&r, 1) || !want_conv_grad(&r, h, w, in_dim(&r, 1, 2)))
+        return false;
+    if (in_dim(&r, 0, 1) != in_dim(&r, 1, 0))
+        return fail(&r, "dy has %lld channels, w makes %lld", (long long)in_dim(&r, 0, 1), (long long)in_dim(&r, 1, 0));
+    return result(&r, image_type(in_dim(&r, 0, 0), in_dim(&r, 1, 1) * ir_int(v, A_GROUPS), h, w));
+}
+
+bool infer_conv2d_grad_w(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t kernel = ir_int(v, A_KERNEL), groups = ir_int(v, A_GROUPS);
+    if (!want_image(&r, 0, "dy") || !want_image(&r, 1, "x") ||
+        !want_conv_grad(&r, in_dim(&r, 1, 2), in_dim(&r, 1, 3), kernel))
+        return false;
+    if (in_dim(&r, 0, 0) != in_dim(&r, 1, 0))
+        return fail(&r, "dy is a batch of %lld, x of %lld", (long long)in_dim(&r, 0, 0), (long long)in_dim(&r, 1, 0));
+    if (in_dim(&r, 1, 1) % groups != 0 || in_dim(&r, 0, 1) % groups != 0)
+        return fail(&r, "%lld input and %lld output channels do not split into %lld groups",
+                    (long long)in_dim(&r, 1, 1), (long long)in_dim(&r, 0, 1), (long long)groups);
+    return result(&r, image_type(in_dim(&r, 0, 1), in_dim(&r, 1, 1) / groups, kernel, kernel));
+}
+
+/* Every window must meet the image: a padding as wide as the window would give one of padding alone. */
+static bool pool_size(const Rule *r, int64_t h, int64_t w, int64_t *oh, int64_t *ow)
+{
+    const int64_t *pad = ir_pads(r->v, A_PAD);
+    int64_t        kernel = ir_int(r->v, A_KERNEL);
+    for (int32_t i = 0; i < 4; i++) {
+        if (pad[i] >= kernel)
+            return fail(r, "padding is %lld, expected less than the window's %lld", (long long)pad[i],
+                        (long long)kernel);
+    }
+    return window_size(r, h, w, kernel, oh, ow);
+}
+
+bool infer_pool(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t oh, ow;
+    return want_image(&r, 0, "x") && pool_size(&r, in_dim(&r, 0, 2), in_dim(&r, 0, 3), &oh, &ow) &&
+           result(&r, image_type(in_dim(&r, 0, 0), in_dim(&r, 0, 1), oh, ow));
+}
+
+bool infer_tap(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (ir_int(v, A_KERNEL) > 16)
+        return fail(&r, "kernel is %lld, expected at most 16: the number of a tap is one byte",
+                    (long long)ir_int(v, A_KERNEL));
+    if (!infer_pool(g, v, out, d, at))
+        return false;
+    out->dtype = DTYPE_U8;
+    return true;
+}
+
+bool infer_pool_grad(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int32_t last = v->n_in - 1;
+    int64_t h = ir_int(v, A_H), w = ir_int(v, A_W), oh, ow;
+    if (!want_image(&r, last, "g") || !pool_size(&r, h, w, &oh, &ow))
+        return false;
+    Type pooled = image_type(in_dim(&r, last, 0), in_dim(&r, last, 1), oh, ow);
+    if (!want_type(&r, last, "g", pooled, "what pooling gives"))
+        return false;
+    pooled.dtype = DTYPE_U8;
+    if (last == 1 && !want_type(&r, 0, "tap", pooled, "one tap for each element of g"))
+        return false;
+    return result(&r, image_type(in_dim(&r, last, 0), in_dim(&r, last, 1), h, w));
+}
+
+/* ---- The rest of the network ----------------------------------------------------------------------------------- */
+
+bool infer_linear(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_rank(&r, 0, "x", DTYPE_F32, 2, "N,I") || !want_rank(&r, 1, "w", DTYPE_F32, 2, "O,I"))
+        return false;
+    int64_t o = in_dim(&r, 1, 0);
+    if (in_dim(&r, 0, 1) != in_dim(&r, 1, 1)) {
+        fail(&r, "x has %lld features, expected %lld: w is %s", (long long)in_dim(&r, 0, 1),
+             (long long)in_dim(&r, 1, 1), type_name(&r, in_type(&r, 1)));
+        note_operand(&r, 0, "x");
+        return false;
+    }
+    if (v->n_in == 3 && !want_type(&r, 2, "bias", vector_type(o), "one number for each output feature"))
+        return false;
+    return result(&r, matrix_type(DTYPE_F32, in_dim(&r, 0, 0), o));
+}
+
+bool infer_linear_grad_x(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_rank(&r, 0, "dy", DTYPE_F32, 2, "N,O") || !want_rank(&r, 1, "w", DTYPE_F32, 2, "O,I"))
+        return false;
+    if (in_dim(&r, 0, 1) != in_dim(&r, 1, 0))
+        return fail(&r, "dy has %lld features, w makes %lld", (long long)in_dim(&r, 0, 1), (long long)in_dim(&r, 1, 0));
+    return result(&r, matrix_type(DTYPE_F32, in_dim(&r, 0, 0), in_dim(&r, 1, 1)));
+}
+
+bool infer_linear_grad_w(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_rank(&r, 0, "dy", DTYPE_F32, 2, "N,O") || !want_rank(&r, 1, "x", DTYPE_F32, 2, "N,I"))
+        return false;
+    if (in_dim(&r, 0, 0) != in_dim(&r, 1, 0))
+        return fail(&r, "dy is a batch of %lld, x of %lld", (long long)in_dim(&r, 0, 0), (long long)in_dim(&r, 1, 0));
+    return result(&r, matrix_type(DTYPE_F32, in_dim(&r, 0, 1), in_dim(&r, 1, 1)));
+}
+
+bool infer_batchnorm(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    static const char *const names[] = { "x", "mean", "var", "gamma", "beta" };
+    Rule                     r = RULE;
+    if (!want_channels(&r, 0, "x"))
+        return false;
+    for (int32_t i = 1; i < v->n_in; i++) {
+        if (!want_type(&r, i, names[i], vector_type(in_dim(&r, 0, 1)), "one number for each channel of x"))
+            return false;
+    }
+    return result(&r, in_type(&r, 0));
+}
+
+bool infer_gap(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    return want_image(&r, 0, "x") && result(&r, image_type(in_dim(&r, 0, 0), in_dim(&r, 0, 1), 1, 1));
+}
+
+/* [n, channels, h, w], or [n, channels] for h = 0. */
+static bool target_type(const Rule *r, DType dtype, int64_t n, Type *t)
+{
+    int64_t c = ir_int(r->v, A_CHANNELS), h = ir_int(r->v, A_H), w = ir_int(r->v, A_W);
+    if ((h == 0) != (w == 0))
+        return fail(r, "h is %lld and w is %lld, expected both or neither to be 0", (long long)h, (long long)w);
+    *t = h == 0 ? matrix_type(dtype, n, c) : make_type(dtype, 4, n, c, h, w);
+    const char *fault = ir_type_fault(&r->d->arena, *t);
+    return fault ? fail(r, "the result is no valid type: %s", fault) : true;
+}
+
+bool infer_reshape(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    Type x = in_type(&r, 0), t;
+    if (x.shape.rank < 1)
+        return fail(&r, "the input is a scalar, expected a batch");
+    if (!target_type(&r, x.dtype, x.shape.dim[0], &t))
+        return false;
+    if (shape_elems(x.shape) != shape_elems(t.shape))
+        return fail(&r, "%s has %lld elements, %s has %lld", shape_name(&r, x.shape), (long long)shape_elems(x.shape),
+                    shape_name(&r, t.shape), (long long)shape_elems(t.shape));
+    return result(&r, t);
+}
+
+bool infer_broadcast(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    Type    x = in_type(&r, 0), t;
+    int64_t rows = x.shape.rank >= 2 ? x.shape.dim[0] : ir_int(v, A_COUNT);
+    if (x.dtype != DTYPE_F32)
+        return fail(&r, "x is %s, expected f32", type_name(&r, x));
+    if (rows < 1)
+        return fail(&r, "x is %s and has no rows: count must say how many", type_name(&r, x));
+    if (!target_type(&r, DTYPE_F32, rows, &t))
+        return false;
+    if (!broadcasts(x.shape, t.shape, 1))
+        return fail(&r, "%s cannot be repeated to %s", shape_name(&r, x.shape), shape_name(&r, t.shape));
+    return result(&r, t);
+}
+
+bool infer_shortcut(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t stride = ir_int(v, A_STRIDE), channels = ir_int(v, A_CHANNELS);
+    if (!want_image(&r, 0, "x"))
+        return false;
+    if (channels < in_dim(&r, 0, 1))
+        return fail(&r, "channels is %lld, expected at least the %lld of x", (long long)channels,
+                    (long long)in_dim(&r, 0, 1));
+    return result(&r, image_type(in_dim(&r, 0, 0), channels, dt_ceil_div(in_dim(&r, 0, 2), stride),
+                                 dt_ceil_div(in_dim(&r, 0, 3), stride)));
+}
+
+bool infer_shortcut_grad(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t stride = ir_int(v, A_STRIDE), h = ir_int(v, A_H), w = ir_int(v, A_W), channels = ir_int(v, A_CHANNELS);
+    if (!want_image(&r, 0, "g"))
+        return false;
+    int64_t n = in_dim(&r, 0, 0), k = in_dim(&r, 0, 1);
+    Type    image = image_type(n, k, dt_ceil_div(h, stride), dt_ceil_div(w, stride));
+    if (!want_type(&r, 0, "g", image, "what shortcut_a gives"))
+        return false;
+    if (channels > k)
+        return fail(&r, "channels is %lld, expected at most the %lld of g", (long long)channels, (long long)k);
+    return result(&r, image_type(n, channels, h, w));
+}
+
+/* ---- Losses, metrics, reductions ------------------------------------------------------------------------------- */
+
+static bool want_labels(const Rule *r, int32_t i)
+{
+    return want_type(r, i, "labels", matrix_type(DTYPE_I32, in_dim(r, 0, 0), 1), "one class for each row");
+}
+
+bool infer_xent(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    return want_rank(&r, 0, "logits", DTYPE_F32, 2, "N,C") && want_labels(&r, 1) && result(&r, scalar_type(DTYPE_F32));
+}
+
+bool infer_mse(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (in_type(&r, 0).dtype != DTYPE_F32)
+        return fail(&r, "x is %s, expected f32", type_name(&r, in_type(&r, 0)));
+    return want_type(&r, 1, "target", in_type(&r, 0), "the type of x") && result(&r, scalar_type(DTYPE_F32));
+}
+
+bool infer_row(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    return want_rank(&r, 0, "logits", DTYPE_F32, 2, "N,C") && (v->n_in == 1 || want_labels(&r, 1)) &&
+           result(&r, matrix_type(DTYPE_F32, in_dim(&r, 0, 0), 1));
+}
+
+bool infer_first(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_rank(&r, 0, "logits", DTYPE_F32, 2, "N,C"))
+        return false;
+    Type row = matrix_type(DTYPE_F32, in_dim(&r, 0, 0), 1);
+    return want_type(&r, 1, "lse", row, "one number for each row") && want_labels(&r, 2) &&
+           want_type(&r, 3, "g", scalar_type(DTYPE_F32), "a scalar") && result(&r, in_type(&r, 0));
+}
+
+/* What is left of x when all but the kept dimensions are summed. */
+static bool kept_type(const Rule *r, Shape x, const char *keep)
+{
+    if (keep[0] == 0)
+        return result(r, scalar_type(DTYPE_F32));
+    if (x.rank < 2)
+        return fail(r, "keep is \"%s\", but %s has no such dimension", keep, shape_name(r, x));
+    if (str_eq(keep, "c"))
+        return result(r, vector_type(x.dim[1]));
+    if (str_eq(keep, "n"))
+        return result(r, matrix_type(DTYPE_F32, x.dim[0], 1));
+    return result(r, x.rank == 2 ? matrix_type(DTYPE_F32, x.dim[0], x.dim[1]) : image_type(x.dim[0], x.dim[1], 1, 1));
+}
+
+bool infer_reduce(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    Type x = in_type(&r, 0);
+    if (x.dtype != DTYPE_F32)
+        return fail(&r, "x is %s, expected f32", type_name(&r, x));
+    if (v->n_in == 2 && !want_type(&r, 1, "y", x, "the type of x"))
+        return false;
+    return kept_type(&r, x.shape, ir_text(v, A_KEEP));
+}
+
+bool infer_lsq_step(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    Type x = in_type(&r, 0);
+    if (x.dtype != DTYPE_F32)
+        return fail(&r, "x is %s, expected f32", type_name(&r, x));
+    return want_step(&r, 1, "step", x.shape) && want_type(&r, 2, "g", x, "the type of x") &&
+           kept_type(&r, x.shape, ir_text(v, A_KEEP));
+}
+
+bool infer_bn_stat(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_channels(&r, 0, "x"))
+        return false;
+    Type each = vector_type(in_dim(&r, 0, 1));
+    return want_type(&r, 1, "shift", each, "one number for each channel of x") && result(&r, each);
+}
+
+bool infer_bn_dgamma(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    if (!want_channels(&r, 0, "dy") || !want_type(&r, 1, "x", in_type(&r, 0), "the type of dy"))
+        return false;
+    Type each = vector_type(in_dim(&r, 0, 1));
+    return want_type(&r, 2, "mean", each, "one number for each channel of x") && result(&r, each);
+}

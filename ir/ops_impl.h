@@ -1,0 +1,70 @@
+/* ops_impl.h: what the files of ir/ share and nobody else needs: the rules that rows of ops.def name, and helpers.
+ *
+ * One group of rules a column: infer_* in infer.c, grad_* in grad.c, body_* and final_* in body.c. A name that is
+ * missing here fails to compile in ops.c; one that is defined nowhere fails to link. Tested by tests/unit/test_ir.c
+ * (ir_check_tables). */
+#ifndef DETENT_IR_OPS_IMPL_H
+#define DETENT_IR_OPS_IMPL_H
+
+#include "ir/ir.h"
+
+#define INFER(name) bool name(const Graph *g, const Value *v, Type *out, Diag *d, Loc at);
+#define GRAD(name) void name(GradCtx *c, ValueId v, ValueId dy);
+#define BODY(name) int32_t name(BodyCtx *c, const KVal *in, KVal out[2]);
+#define FINAL(name) KVal name(BodyCtx *c, const KVal *in, const KVal *sum);
+
+/* clang-format off */
+INFER(infer_leaf) INFER(infer_scalar) INFER(infer_assign) INFER(infer_output) INFER(infer_conv2d)
+INFER(infer_linear) INFER(infer_batchnorm) INFER(infer_same) INFER(infer_eltwise) INFER(infer_pool)
+INFER(infer_gap) INFER(infer_reshape) INFER(infer_shortcut) INFER(infer_xent) INFER(infer_mse) INFER(infer_row)
+INFER(infer_first) INFER(infer_reduce) INFER(infer_bn_stat) INFER(infer_bn_dgamma) INFER(infer_lsq_step)
+INFER(infer_conv2d_grad_x) INFER(infer_conv2d_grad_w) INFER(infer_linear_grad_x) INFER(infer_linear_grad_w)
+INFER(infer_tap) INFER(infer_pool_grad) INFER(infer_broadcast) INFER(infer_shortcut_grad)
+
+GRAD(grad_conv2d) GRAD(grad_linear) GRAD(grad_batchnorm) GRAD(grad_relu) GRAD(grad_add) GRAD(grad_sub)
+GRAD(grad_mul) GRAD(grad_scale) GRAD(grad_maxpool) GRAD(grad_avgpool) GRAD(grad_gap) GRAD(grad_reshape)
+GRAD(grad_dropout) GRAD(grad_shortcut) GRAD(grad_xent) GRAD(grad_mse) GRAD(grad_reduce_sum) GRAD(grad_qdq)
+
+BODY(body_const) BODY(body_relu) BODY(body_add) BODY(body_sub) BODY(body_mul) BODY(body_scale)
+BODY(body_maxpool) BODY(body_avgpool) BODY(body_gap) BODY(body_dropout) BODY(body_shortcut)
+BODY(body_logsumexp) BODY(body_pick) BODY(body_correct) BODY(body_xent_grad) BODY(body_pass) BODY(body_mul1)
+BODY(body_abs) BODY(body_bn_mean) BODY(body_bn_var) BODY(body_bn_scale) BODY(body_bn_shift) BODY(body_affine)
+BODY(body_bn_dgamma) BODY(body_bn_grad_x) BODY(body_bn_grad_1) BODY(body_affine2) BODY(body_rsqrt_mul)
+BODY(body_ema) BODY(body_qdq) BODY(body_qdq_grad_x) BODY(body_lsq_grad_step) BODY(body_lsq_init)
+BODY(body_relu_grad) BODY(body_maxpool_tap) BODY(body_maxpool_grad) BODY(body_avgpool_grad)
+BODY(body_shortcut_grad) BODY(body_sgd_velocity) BODY(body_sgd_step) BODY(body_relayout)
+
+FINAL(final_mean) FINAL(final_scale) FINAL(final_bn_mean) FINAL(final_bn_var) FINAL(final_scale1)
+/* clang-format on */
+
+#undef INFER
+#undef GRAD
+#undef BODY
+#undef FINAL
+
+    /* ---- Attributes (ops.c, print.c) -------------------------------------------------------------------------------
+     */
+
+    int32_t ir_attr_index(OpCode op, AttrId id); /* its row in the op's list; -1: the op has no such attribute */
+bool        ir_attr_equal(AttrKind kind, AttrVal a, AttrVal b);
+const char *ir_attr_kind_name(AttrKind kind); /* for messages */
+/* Range and choices. False: reported. */
+bool ir_attr_check(const char *op, const AttrDef *def, AttrVal val, Diag *d, Loc at);
+void ir_attr_print(Str *out, AttrKind kind, AttrVal val);
+
+/* ---- Text (graph.c, print.c) ----------------------------------------------------------------------------------- */
+
+/* Largest tensor: 2^48 elements, so that sums of a few byte counts cannot overflow. */
+#define IR_MAX_ELEMS ((int64_t)1 << 48)
+/* NULL, or why this is no type that a value may have. Works on garbage. */
+const char *ir_type_fault(Arena *a, Type t);
+const char *ir_type_text(Arena *a, Type t); /* "f32[128x16]", without the layout */
+Loc         ir_loc(const Value *v);         /* the first user's line known */
+/* "%7 = relu (s1.b0)", for messages. Works on garbage. */
+const char *ir_value_text(Arena *a, const Graph *g, ValueId id);
+void        ir_print_string(Str *out, const char *s); /* quoted, with escapes */
+
+/* Names of arenas and layouts in the text form, by enum value. */
+extern const char *const ir_mem_names[MEM_WORK + 1];
+
+#endif
