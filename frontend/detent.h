@@ -55,12 +55,23 @@ typedef struct DtAt {
 
 typedef enum DtLoss { DT_CROSS_ENTROPY, DT_MSE } DtLoss; /* mse: against a target of the output's shape */
 
+/* How the network is trained unless the command line says otherwise. Zero: 0.1 lr, momentum 0.9, no decay, batch 128,
+ * 10 epochs, cosine. */
+typedef struct DtTraining {
+    const char *data; /* which loader: "mnist", "cifar10" */
+    int         batch, epochs;
+    float       lr, momentum, weight_decay;
+    const char *schedule; /* "cosine", "constant", "step:100,150" */
+    bool        nesterov;
+} DtTraining;
+
 typedef struct DtModel {
     const char *name, *doc;
     int         image[3]; /* channels, height, width */
     int         classes;  /* cross entropy: the width of the output; mse: 0 */
     DtLoss      loss;
     float       mean[3], std[3]; /* input normalisation; std 0: none */
+    DtTraining  training;
     Tensor    (*build)(DtContext *ctx);
     DtAt        at;
 } DtModel;
@@ -96,9 +107,13 @@ int dt_main(int argc, char **argv, const DtModel *model);
 /* ---- Scopes: names such as s1.b0.conv1 ------------------------------------------------------------------------- */
 
 /* dt_scope("b%d", i) statement: the layers built inside are named "b3.conv1"... Leaving by return or break is reported. */
-#define dt_scope(...) for (DtScope dt_scope_ = dt_scope_open(dt_ctx, DT_HERE, __VA_ARGS__); dt_scope_.open; dt_scope_close(&dt_scope_))
+#define dt_scope(...) DT_SCOPE_(DT_CAT_(dt_scope_at_, __LINE__), dt_ctx, __VA_ARGS__)
 /* The same inside a function that has a tensor but no dt_ctx. */
-#define dt_scope_of(x, ...) for (DtScope dt_scope_ = dt_scope_open((x).ctx, DT_HERE, __VA_ARGS__); dt_scope_.open; dt_scope_close(&dt_scope_))
+#define dt_scope_of(x, ...) DT_SCOPE_(DT_CAT_(dt_scope_at_, __LINE__), (x).ctx, __VA_ARGS__)
+#define DT_SCOPE_(s_, ctx_, ...)                                                                                       \
+    for (DtScope s_ = dt_scope_open(ctx_, DT_HERE, __VA_ARGS__); s_.open; dt_scope_close(&s_))
+#define DT_CAT_(a_, b_) DT_CAT2_(a_, b_)
+#define DT_CAT2_(a_, b_) a_##b_ /* a name for each line: nested scopes do not shadow */
 typedef struct DtScope {
     DtContext *ctx;
     int        depth;
@@ -108,6 +123,9 @@ DtScope dt_scope_open(DtContext *ctx, DtAt at, const char *fmt, ...) __attribute
 void    dt_scope_close(DtScope *s);
 
 /* ---- Layers. Every struct ends with the place of the call; `name` overrides "conv1", "bn2", ... ----------------- */
+
+/* Layers are numbered in the order of their calls. C does not say which of two arguments is computed first: where both
+ * hold layers with params, as in add(conv2d(...), conv2d(...)), name them or use two statements. */
 
 /* out channels, kernel (square). stride 1 by default; pad on all sides, or pad4 { top, left, bottom, right }; groups 1.
  * Weights: He normal, fan in. Bias: zero unless no_bias (PyTorch's uniform start with torch_init). */

@@ -1,0 +1,204 @@
+/* model.c: from a model to the graph of one step: the image, what the network's function builds, loss and outputs.
+ *
+ *   train   network -> loss, number of correct answers
+ *   eval    network -> logits, loss and correctness of each sample (so that a last, smaller batch can be weighed)
+ *   init    network -> logits; the quantizers' first step sizes are put in by a pass
+ *
+ * Tested by tests/unit/test_dsl.c (shapes, names, params) and tests/unit/test_diag_dsl.c. */
+#include "frontend/context.h"
+
+#include <math.h>
+
+/* ---- What the function may ask for ------------------------------------------------------------------------------- */
+
+Tensor dt_image_(DtContext *ctx, DtAt at)
+{
+    if (!ctx || ctx->closed)
+        return (Tensor){ NULL, -2 - at.line };
+    if (ctx->image == VALUE_NONE) {
+        const int *m = ctx->model->image;
+        ctx->b.at = loc_of(at);
+        ctx->b.scope = NULL;
+        Type type = { DTYPE_F32, shape_of(4, (const int64_t[]){ ctx->batch, m[0], m[1], m[2] }), LAYOUT_ROWS };
+        ctx->image = ir_leaf(&ctx->b, OP_INPUT, "image", type, NULL, 0);
+    }
+    return (Tensor){ ctx, ctx->image };
+}
+
+int dt_classes_(DtContext *ctx)
+{
+    return ctx ? ctx->model->classes : 0;
+}
+
+static int tensor_dim(Tensor x, int32_t i)
+{
+    if (tensor_is_stray(x) || x.id < 0 || x.id >= x.ctx->b.g->values.len)
+        return 0;
+    Shape s = ir_value(x.ctx->b.g, x.id)->type.shape;
+    return i < s.rank ? (int)s.dim[i] : 1;
+}
+
+int dt_channels(Tensor x)
+{
+    return tensor_dim(x, 1);
+}
+int dt_height(Tensor x)
+{
+    return tensor_dim(x, 2);
+}
+int dt_width(Tensor x)
+{
+    return tensor_dim(x, 3);
+}
+
+void context_report_stray(DtContext *ctx, const char *who, Tensor x, Loc at)
+{
+    Loc where = x.id <= -2 && !x.ctx ? (Loc){ ctx->model->at.file, -2 - x.id } : at;
+    diag_error(ctx->b.d, where, "%s: a Tensor is used here that no layer of this network made", who);
+    diag_help(ctx->b.d, "assign it before it is used; do not keep it in a static variable from one build to the next");
+}
+
+/* ---- Loss and outputs -------------------------------------------------------------------------------------------- */
+
+static void emit_cross_entropy(DtContext *ctx, ValueId y)
+{
+    Builder *b = &ctx->b;
+    Type     type = { DTYPE_I32, shape_of(2, (const int64_t[]){ ctx->batch, 1 }), LAYOUT_ROWS };
+    ValueId  label = ir_leaf(b, OP_INPUT, "label", type, NULL, 0);
+    if (ctx->step == STEP_TRAIN) {
+        ir_output(b, ir_emit(b, OP_CROSS_ENTROPY, IR_IN(y, label)), "loss");
+        ValueId each = ir_emit(b, OP_CORRECT, IR_IN(y, label));
+        ir_output(b, ir_emit(b, OP_REDUCE_SUM, IR_IN(each), AT(KEEP, "")), "correct");
+        return;
+    }
+    ValueId lse = ir_emit(b, OP_LOGSUMEXP, IR_IN(y));
+    ValueId picked = ir_emit(b, OP_PICK, IR_IN(y, label));
+    ir_output(b, ir_emit(b, OP_SUB, IR_IN(lse, picked)), "loss_each");
+    ir_output(b, ir_emit(b, OP_CORRECT, IR_IN(y, label)), "correct_each");
+}
+
+static void emit_mse(DtContext *ctx, ValueId y)
+{
+    Builder *b = &ctx->b;
+    Type     type = ir_value(b->g, y)->type;
+    ValueId  target = ir_leaf(b, OP_INPUT, "target", type, NULL, 0);
+    if (ctx->step == STEP_TRAIN) {
+        ir_output(b, ir_emit(b, OP_MSE, IR_IN(y, target)), "loss");
+        return;
+    }
+    ValueId diff = ir_emit(b, OP_SUB, IR_IN(y, target));
+    ValueId square = ir_emit(b, OP_MUL, IR_IN(diff, diff));
+    double  scale = (double)ctx->batch / (double)shape_elems(type.shape);
+    ir_output(b, ir_emit(b, OP_REDUCE_SUM, IR_IN(square), AT(KEEP, "n"), AF(SCALE, scale)), "loss_each");
+}
+
+static void emit_outputs(DtContext *ctx, ValueId y)
+{
+    ctx->b.at = loc_of(ctx->model->at);
+    ctx->b.scope = NULL;
+    if (ctx->step != STEP_TRAIN)
+        ir_output(&ctx->b, y, "logits");
+    if (ctx->step != STEP_INIT)
+        (ctx->model->loss == DT_MSE ? emit_mse : emit_cross_entropy)(ctx, y);
+}
+
+/* ---- Checks ------------------------------------------------------------------------------------------------------ */
+
+static bool check_normalisation(Diag *d, const DtModel *m)
+{
+    bool any = m->std[0] != 0 || m->std[1] != 0 || m->std[2] != 0;
+    for (int i = 0; i < 3; i++) {
+        bool used = i < m->image[0] && any;
+        if (isfinite(m->mean[i]) && isfinite(m->std[i]) && (!used || m->std[i] > 0))
+            continue;
+        diag_error(d, loc_of(m->at),
+                   "%s: normalisation of channel %d has mean %g and std %g, expected a number and one above 0", m->name,
+                   i, (double)m->mean[i], (double)m->std[i]);
+        return false;
+    }
+    return true;
+}
+
+static bool check_model(Diag *d, const DtModel *m, int64_t batch)
+{
+    int32_t     before = d->errors;
+    Loc         at = loc_of(m->at);
+    const char *dims[] = { "channels", "height", "width" };
+    for (int i = 0; i < 3; i++)
+        if (m->image[i] < 1 || m->image[i] > DT_MAX_DIM) {
+            diag_error(d, at, "%s: the image's %s is %d, expected 1 to %d", m->name, dims[i], m->image[i], DT_MAX_DIM);
+            diag_help(d, "say .image = { channels, height, width }");
+            break;
+        }
+    if (m->loss != DT_CROSS_ENTROPY && m->loss != DT_MSE)
+        diag_error(d, at, "%s: .loss is %d, expected DT_CROSS_ENTROPY or DT_MSE", m->name, (int)m->loss);
+    else if (m->loss == DT_CROSS_ENTROPY && (m->classes < 2 || m->classes > DT_MAX_DIM)) {
+        diag_error(d, at, "%s: .classes is %d, expected at least 2 for cross entropy", m->name, m->classes);
+        diag_help(d, "say .classes = 10, or .loss = DT_MSE");
+    }
+    if (d->errors > before || !check_normalisation(d, m))
+        return false;
+    int64_t elems;
+    if (batch < 1 || batch > DT_MAX_DIM)
+        diag_error(d, at, "%s: the batch is %lld, expected 1 to %d", m->name, (long long)batch, DT_MAX_DIM);
+    else if (!dt_mul64((int64_t)m->image[0] * m->image[1], m->image[2], &elems) || !dt_mul64(elems, batch, &elems) ||
+             elems > INT32_MAX)
+        diag_error(d, at, "%s: a batch of %lld images of %dx%dx%d has more than 2^31 - 1 elements", m->name,
+                   (long long)batch, m->image[0], m->image[1], m->image[2]);
+    return d->errors == before;
+}
+
+/* What the function returned can be compared with labels or targets. */
+static bool check_result(DtContext *ctx, Tensor y)
+{
+    Diag          *d = ctx->b.d;
+    const DtModel *m = ctx->model;
+    if (context_failed(ctx))
+        return false;
+    if (y.ctx != ctx || y.id < 0 || y.id >= ctx->b.g->values.len) {
+        context_report_stray(ctx, m->name, y, loc_of(m->at));
+        return false;
+    }
+    const Value *v = ir_value(ctx->b.g, y.id);
+    Loc          at = v->origins[0].dsl;
+    const char  *found = shape_text(ctx->arena, v->type.shape);
+    if (ctx->image == VALUE_NONE) {
+        diag_error(d, loc_of(m->at), "%s: the network never asks for dt_image()", m->name);
+        return false;
+    }
+    if (m->loss == DT_MSE)
+        return true;
+    if (v->type.shape.rank == 2 && v->type.shape.dim[1] == m->classes)
+        return true;
+    diag_error(d, at, "%s: the network's result is %s, but cross entropy over %d classes needs %lldx%d", m->name, found,
+               m->classes, (long long)ctx->batch, m->classes);
+    diag_note(d, loc_of(m->at), "the network is declared here");
+    diag_help(d, "end with linear(x, dt_classes())%s",
+              v->type.shape.rank == 4 ? " after flatten or global_avgpool" : "");
+    return false;
+}
+
+/* ---- Build ------------------------------------------------------------------------------------------------------- */
+
+Graph *frontend_build(Arena *a, Diag *d, const DtModel *model, int64_t batch, StepKind step)
+{
+    static const char *const steps[] = { [STEP_TRAIN] = "train", [STEP_EVAL] = "eval", [STEP_INIT] = "init" };
+    if (!check_model(d, model, batch))
+        return NULL;
+    Graph     *g = ir_graph_new(a, arena_printf(a, "%s.%s", model->name, steps[step]));
+
+    DtContext *ctx = ARENA_NEW(a, DtContext); /* not on the stack: a Tensor that outlives the build points to it */
+    *ctx = (DtContext){ .arena = a, .model = model, .step = step, .batch = batch, .errors_before = d->errors };
+    ctx->b = (Builder){ .g = g, .d = d, .by = "frontend", .like = VALUE_NONE };
+    ctx->image = ctx->seed = ctx->turn = VALUE_NONE;
+    ctx->names = strmap_new(a);
+    ctx->counters = strmap_new(a);
+
+    Tensor y = model->build(ctx);
+    context_drop_scopes(ctx, 0);
+    bool ok = check_result(ctx, y);
+    if (ok)
+        emit_outputs(ctx, y.id);
+    ctx->closed = true;
+    return ok && !context_failed(ctx) ? g : NULL;
+}
