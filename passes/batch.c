@@ -1,0 +1,310 @@
+/* batch.c: one launch over many small tensors.
+ *
+ * A network has dozens of weights; each wants its quantizer before the forward pass and its optimizer update after the
+ * backward pass. Kernels that depend on leaves alone move to the front of the step, kernels that only updates wait for
+ * move to its end; among those of one level (so none waits for another) the ones of equal structure become one group.
+ * lower writes it as one kernel over a segment table.
+ *
+ * Only flat kernels take part: every operand is a scalar or has the shape of the kernel's space, in rows.
+ *
+ * Tested by tests/unit/test_fuse.c. */
+#include "passes/fuse.h"
+#include "passes/pass_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum BatchSet { SET_FRONT, SET_MIDDLE, SET_END } BatchSet;
+
+typedef struct BatchGroup {
+    int32_t     first, count; /* its values in the old order */
+    bool        flat;
+    BatchSet    set;
+    int32_t     level;
+    const char *key;
+    int32_t     merged; /* new number */
+} BatchGroup;
+
+typedef struct Batch {
+    PassCtx    *c;
+    Graph      *g;
+    Uses        uses;
+    ValueId    *old;
+    int32_t     n_old;
+    BatchGroup *at;
+    int32_t     n;
+} Batch;
+
+static int32_t group_behind(const Graph *g, ValueId v)
+{
+    while (ir_has(g, v, T_VIEW))
+        v = ir_value(g, v)->in[0];
+    return ir_value(g, v)->group;
+}
+
+static bool value_is_flat(const Graph *g, ValueId v)
+{
+    const Value *val = ir_value(g, v);
+    if (ir_is(g, v, OP_CONST))
+        return true;
+    if (!ir_has(g, v, T_ELTWISE | T_REDUCE) || ir_has(g, v, T_RANDOM) || val->type.layout != LAYOUT_ROWS)
+        return false;
+    Space s = fuse_space(g, v);
+    if (ir_has(g, v, T_REDUCE) && val->type.shape.rank != 0)
+        return false;
+    for (int32_t i = 0; i < val->n_in; i++) {
+        Type t = ir_value(g, val->in[i])->type;
+        if (t.shape.rank != 0 && (!shape_eq(t.shape, s.shape) || t.layout != LAYOUT_ROWS))
+            return false;
+    }
+    return true;
+}
+
+/* ---- Which groups may move ---------------------------------------------------------------------------------------- */
+
+/* Level 0 reads leaves; -1: something before it stays in the middle. */
+static int32_t front_level(const Batch *b, int32_t k)
+{
+    int32_t level = 0;
+    for (int32_t i = 0; i < b->at[k].count; i++) {
+        const Value *v = ir_value(b->g, b->old[b->at[k].first + i]);
+        for (int32_t j = 0; j < v->n_in; j++) {
+            int32_t from = group_behind(b->g, v->in[j]);
+            if (from < 0 || from == k)
+                continue;
+            if (b->at[from].set != SET_FRONT)
+                return -1;
+            level = level > b->at[from].level ? level : b->at[from].level + 1;
+        }
+    }
+    return level;
+}
+
+/* All that use v, through views, are effects or groups at the end. */
+static bool only_the_end_uses(const Batch *b, ValueId v, int32_t own)
+{
+    for (int32_t i = b->uses.first[v]; i < b->uses.first[v + 1]; i++) {
+        ValueId user = b->uses.users[i];
+        if (ir_has(b->g, user, T_EFFECT))
+            continue;
+        if (ir_has(b->g, user, T_VIEW))
+            return false;
+        int32_t k = ir_value(b->g, user)->group;
+        if (k != own && b->at[k].set != SET_END)
+            return false;
+    }
+    return true;
+}
+
+static bool moves_to_end(const Batch *b, int32_t k)
+{
+    for (int32_t i = 0; i < b->at[k].count; i++)
+        if (!only_the_end_uses(b, b->old[b->at[k].first + i], k))
+            return false;
+    return true;
+}
+
+static int32_t end_level(const Batch *b, int32_t k)
+{
+    int32_t level = 0;
+    for (int32_t i = 0; i < b->at[k].count; i++) {
+        const Value *v = ir_value(b->g, b->old[b->at[k].first + i]);
+        for (int32_t j = 0; j < v->n_in; j++) {
+            int32_t from = group_behind(b->g, v->in[j]);
+            if (from >= 0 && from != k && b->at[from].set == SET_END && level <= b->at[from].level)
+                level = b->at[from].level + 1;
+        }
+    }
+    return level;
+}
+
+static void batch_place(Batch *b)
+{
+    for (int32_t k = 0; k < b->n; k++) {
+        int32_t level = b->at[k].flat ? front_level(b, k) : -1;
+        b->at[k].set = level >= 0 ? SET_FRONT : SET_MIDDLE;
+        b->at[k].level = level;
+    }
+    for (int32_t k = b->n - 1; k >= 0; k--)
+        if (b->at[k].flat && b->at[k].set == SET_MIDDLE && moves_to_end(b, k))
+            b->at[k].set = SET_END;
+    for (int32_t k = 0; k < b->n; k++)
+        if (b->at[k].set == SET_END)
+            b->at[k].level = end_level(b, k);
+}
+
+/* ---- Structure of a group as text --------------------------------------------------------------------------------- */
+
+/* Numbers become segment columns, but 0 and 1 may have been simplified away. */
+static char number_kind(double x) { return x == 0 ? '0' : x == 1 ? '1' : 'x'; }
+
+static void key_attrs(Str *s, const Value *v)
+{
+    const OpInfo *op = &ir_ops[v->op];
+    for (int32_t i = 0; i < op->n_attrs; i++) {
+        AttrId id = op->attrs[i].id;
+        if (id == A_LO || id == A_HI)
+            str_printf(s, " %c", number_kind((double)v->attr[i].i));
+        else if (id == A_BITS || id == A_ROW || id == A_ROLE)
+            continue;
+        else if (attr_kind(id) == ATTR_FLOAT)
+            str_printf(s, " %c", number_kind(v->attr[i].f));
+        else if (attr_kind(id) == ATTR_TEXT)
+            str_printf(s, " %s", v->attr[i].s != NULL ? v->attr[i].s : "");
+        else
+            str_printf(s, " %lld", (long long)v->attr[i].i);
+    }
+}
+
+static int32_t index_of(const ValueId *at, int32_t n, ValueId v)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (at[i] == v)
+            return i;
+    return -1;
+}
+
+/* Who takes the value: "a2" assigned to outer value 2, "o" the host, "w" another kernel. */
+static void key_users(const Batch *b, Str *s, ValueId id, int32_t own, const ValueId *outer, int32_t n_outer)
+{
+    for (int32_t i = b->uses.first[id]; i < b->uses.first[id + 1]; i++) {
+        ValueId user = b->uses.users[i];
+        if (ir_is(b->g, user, OP_ASSIGN))
+            str_printf(s, " a%d", index_of(outer, n_outer, ir_value(b->g, user)->in[0]));
+        else if (ir_is(b->g, user, OP_OUTPUT))
+            str_add(s, " o");
+        else if (ir_value(b->g, user)->group != own)
+            str_add(s, " w");
+    }
+}
+
+static const char *batch_key(const Batch *b, int32_t k)
+{
+    enum { MAX_OUTER = 64 };
+    Str     s = str_new(b->c->scratch);
+    ValueId outer[MAX_OUTER];
+    int32_t n_outer = 0;
+    str_printf(&s, "%d %d", b->at[k].set, b->at[k].level);
+    for (int32_t i = 0; i < b->at[k].count; i++) {
+        ValueId      id = b->old[b->at[k].first + i];
+        const Value *v = ir_value(b->g, id);
+        str_printf(&s, "; %s", ir_ops[v->op].text);
+        key_attrs(&s, v);
+        for (int32_t j = 0; j < v->n_in; j++) {
+            ValueId x = v->in[j];
+            int32_t inner = index_of(b->old + b->at[k].first, i, x);
+            int32_t o = index_of(outer, n_outer, x);
+            if (inner >= 0) {
+                str_printf(&s, " %%%d", inner);
+                continue;
+            }
+            if (o < 0 && n_outer < MAX_OUTER)
+                outer[o = n_outer++] = x;
+            const Value *xv = ir_value(b->g, x);
+            str_printf(&s, " @%d%s%s", o, xv->type.shape.rank == 0 ? "s" : "", ir_has(b->g, x, T_LEAF) ? ir_ops[xv->op].text : "");
+        }
+        key_users(b, &s, id, k, outer, n_outer);
+    }
+    return s.s;
+}
+
+/* ---- Writing the new order ---------------------------------------------------------------------------------------- */
+
+static void write_views(Batch *b, ValueId of)
+{
+    for (int32_t i = b->uses.first[of]; i < b->uses.first[of + 1]; i++)
+        if (ir_has(b->g, b->uses.users[i], T_VIEW)) {
+            vec_push(b->g->arena, &b->g->order, b->uses.users[i]);
+            write_views(b, b->uses.users[i]);
+        }
+}
+
+static void write_group(Batch *b, int32_t k, int32_t number)
+{
+    for (int32_t i = 0; i < b->at[k].count; i++) {
+        ValueId v = b->old[b->at[k].first + i];
+        ir_value(b->g, v)->group = number;
+        vec_push(b->g->arena, &b->g->order, v);
+    }
+}
+
+/* Kernel k and, at the front and at the end, all of its level and structure. */
+static void write_merged(Batch *b, int32_t k, const Group *old_groups)
+{
+    Graph  *g = b->g;
+    int32_t number = g->groups.len, parts = 0;
+    for (int32_t j = k; j < b->n; j++) {
+        bool same = j == k || (b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 && str_eq(b->at[j].key, b->at[k].key));
+        if (!same)
+            continue;
+        write_group(b, j, number);
+        b->at[j].merged = number;
+        parts++;
+    }
+    Group merged = old_groups[k];
+    merged.segments = parts > 1;
+    if (parts > 1) {
+        merged.name = arena_printf(g->arena, "%d x %s", parts, merged.name);
+        pass_count(b->c, "kernels joined", parts);
+    }
+    vec_push(g->arena, &g->groups, merged);
+    for (int32_t j = k; j < b->n; j++)
+        if (b->at[j].merged == number)
+            for (int32_t i = 0; i < b->at[j].count; i++)
+                write_views(b, b->old[b->at[j].first + i]);
+}
+
+static void write_set(Batch *b, BatchSet set, const Group *old_groups)
+{
+    int32_t levels = 0;
+    for (int32_t k = 0; k < b->n; k++)
+        if (b->at[k].set == set && b->at[k].level >= levels)
+            levels = b->at[k].level + 1;
+    for (int32_t level = 0; level < levels; level++)
+        for (int32_t k = 0; k < b->n; k++)
+            if (b->at[k].set == set && b->at[k].level == level && b->at[k].merged < 0)
+                write_merged(b, k, old_groups);
+}
+
+static void batch_write(Batch *b)
+{
+    Graph *g = b->g;
+    Group *old_groups = arena_copy(b->c->scratch, g->groups.at, sizeof(Group) * (size_t)g->groups.len);
+    g->groups.len = 0;
+    g->order.len = 0;
+    for (int32_t i = 0; i < b->n_old; i++)
+        if (ir_has(g, b->old[i], T_LEAF)) {
+            vec_push(g->arena, &g->order, b->old[i]);
+            write_views(b, b->old[i]);
+        }
+    write_set(b, SET_FRONT, old_groups);
+    for (int32_t k = 0; k < b->n; k++)
+        if (b->at[k].set == SET_MIDDLE)
+            write_merged(b, k, old_groups);
+    write_set(b, SET_END, old_groups);
+    for (int32_t i = 0; i < b->n_old; i++)
+        if (ir_has(g, b->old[i], T_EFFECT))
+            vec_push(g->arena, &g->order, b->old[i]);
+}
+
+bool pass_batch(PassCtx *c, Graph *g)
+{
+    if (g->groups.len == 0)
+        return false; /* nothing was fused */
+    Batch b = { .c = c, .g = g, .uses = ir_uses(c->scratch, g), .n_old = g->order.len, .n = g->groups.len };
+    b.old = arena_copy(c->scratch, g->order.at, sizeof(ValueId) * (size_t)b.n_old);
+    b.at = ARENA_ARRAY(c->scratch, BatchGroup, b.n);
+    for (int32_t i = 0; i < b.n_old; i++) {
+        int32_t k = ir_value(g, b.old[i])->group;
+        if (k < 0)
+            continue;
+        if (b.at[k].count++ == 0)
+            b.at[k] = (BatchGroup){ .first = i, .count = 1, .flat = true, .merged = -1 };
+        b.at[k].flat &= value_is_flat(g, b.old[i]);
+    }
+    batch_place(&b);
+    for (int32_t k = 0; k < b.n; k++)
+        b.at[k].key = batch_key(&b, k);
+    batch_write(&b);
+    return true;
+}

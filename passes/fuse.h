@@ -1,0 +1,38 @@
+/* fuse.h: what fuse.c (who is stored) and fuse_group.c (who shares a kernel) share. */
+#ifndef DETENT_PASSES_FUSE_H
+#define DETENT_PASSES_FUSE_H
+
+#include "passes/passes.h"
+
+/* A set of values, as bits. */
+typedef uint64_t *ValueSet;
+static inline bool set_has(ValueSet s, ValueId v) { return (s[v >> 6] >> (v & 63) & 1) != 0; }
+static inline void set_put(ValueSet s, ValueId v) { s[v >> 6] |= (uint64_t)1 << (v & 63); }
+
+/* The index space of a kernel: a physical shape. Two values of one space are computed by one loop nest. */
+typedef struct Space {
+    Shape  shape;
+    Layout layout;
+} Space;
+
+typedef struct FuseCtx {
+    PassCtx  *c;
+    Graph    *g;
+    Uses      uses;
+    int32_t   n, words;   /* values when the pass began; words of a set */
+    bool     *stored;     /* by value: has memory of its own */
+    ValueSet *leaves;     /* by value: the full-size stored values read to compute it in place; NULL: not computed in place */
+} FuseCtx;
+
+/* The space in which a value's body runs: its own for ELTWISE and NEST, its largest input's for REDUCE. */
+Space fuse_space(const Graph *g, ValueId v);
+bool  space_eq(Space a, Space b);
+/* Computed where it is used: element-wise, not stored. */
+bool  fuse_virtual(const FuseCtx *f, ValueId v);
+/* The input is read at every point of the space, not broadcast. */
+bool  fuse_full_size(const FuseCtx *f, ValueId input, Space s);
+
+/* Puts stored values and reductions into groups and copies into each what it computes in place. */
+void fuse_make_groups(FuseCtx *f);
+
+#endif

@@ -1,0 +1,157 @@
+/* lower.c: every group gets its kernel; library calls get the memory they read and write.
+ *
+ * A group over many small tensors is a row of equal parts. Each part becomes a flat kernel, and the kernels are merged
+ * into one with a segment table; where they turn out to differ in more than numbers, the group is split into its parts.
+ *
+ * Tested by tests/unit/test_lower.c. */
+#include "passes/lower.h"
+#include "passes/pass_impl.h"
+
+#include <string.h>
+
+typedef struct LowerGroups {
+    PassCtx *c;
+    Graph   *g;
+    VEC(Group) out; /* groups with new numbers */
+} LowerGroups;
+
+static void lower_number(LowerGroups *l, Part p)
+{
+    for (int32_t i = 0; i < p.n; i++)
+        ir_value(l->g, p.at[i])->group = l->out.len;
+}
+
+static void lower_call(LowerGroups *l, Part p, Group group)
+{
+    const Value *v = ir_value(l->g, p.at[0]);
+    group.n_bound = v->n_in + 1;
+    group.bound = ARENA_ARRAY(l->g->arena, ValueId, group.n_bound);
+    group.bound_at = ARENA_ARRAY(l->g->arena, Place, group.n_bound);
+    for (int32_t i = 0; i < group.n_bound; i++) {
+        group.bound[i] = i < v->n_in ? v->in[i] : p.at[0];
+        group.bound_at[i] = ir_value(l->g, group.bound[i])->place;
+    }
+    lower_number(l, p);
+    vec_push(l->g->arena, &l->out, group);
+    pass_count(l->c, "library calls", 1);
+}
+
+static const char *lower_name(const LowerGroups *l) { return arena_printf(l->g->arena, "k%d", l->out.len); }
+
+static void lower_one(LowerGroups *l, Part p, Group group)
+{
+    Lowered k = lower_kernel(l->c, l->g, p, lower_name(l), group.name, false);
+    group.kernel = k.kernel;
+    group.bound = k.bound;
+    group.bound_at = k.bound_at;
+    group.n_bound = k.kernel->bufs.len;
+    group.segments = false;
+    lower_number(l, p);
+    vec_push(l->g->arena, &l->out, group);
+    pass_count(l->c, "kernels", 1);
+}
+
+/* ---- Segments ---------------------------------------------------------------------------------------------------- */
+
+/* True when the first `period` values, repeated, have the ops of the whole group and no value reads another part's. */
+static bool lower_is_period(const Graph *g, Part p, int32_t period)
+{
+    for (int32_t i = 0; i < p.n; i++) {
+        if (ir_value(g, p.at[i])->op != ir_value(g, p.at[i % period])->op)
+            return false;
+        const Value *v = ir_value(g, p.at[i]);
+        for (int32_t j = 0; j < v->n_in; j++)
+            for (int32_t m = 0; m < p.n; m++)
+                if (p.at[m] == v->in[j] && m / period != i / period)
+                    return false;
+    }
+    return true;
+}
+
+static int32_t lower_period(const Graph *g, Part p)
+{
+    for (int32_t period = 1; period <= p.n / 2; period++)
+        if (p.n % period == 0 && lower_is_period(g, p, period))
+            return period;
+    return p.n;
+}
+
+/* Where merged buffer j begins in its arena, how long it is, and where each part lies in it. */
+static bool lower_merge_buffers(LowerGroups *l, const Lowered *parts, int32_t n, Place *begin, int64_t *base, int64_t *elems)
+{
+    int32_t n_bufs = parts[0].kernel->bufs.len;
+    for (int32_t j = 0; j < n_bufs; j++) {
+        int64_t end = 0, elem_bytes = dtype_bytes(parts[0].kernel->bufs.at[j].dtype, 1);
+        begin[j] = parts[0].bound_at[j];
+        for (int32_t i = 0; i < n; i++) {
+            if (parts[i].kernel->bufs.len != n_bufs || parts[i].bound_at[j].kind != begin[j].kind)
+                return false;
+            begin[j].offset = dt_min64(begin[j].offset, parts[i].bound_at[j].offset);
+        }
+        for (int32_t i = 0; i < n; i++) {
+            base[i * n_bufs + j] = (parts[i].bound_at[j].offset - begin[j].offset) / elem_bytes;
+            end = dt_max64(end, base[i * n_bufs + j] + parts[i].kernel->bufs.at[j].elems);
+        }
+        elems[j] = end;
+    }
+    pass_count(l->c, "segments", n);
+    return true;
+}
+
+static bool lower_segments(LowerGroups *l, Part p, Group group)
+{
+    Arena   *a = l->c->scratch;
+    int32_t  period = lower_period(l->g, p), n = p.n / period;
+    Lowered *parts = ARENA_ARRAY(a, Lowered, n);
+    Kernel **kernels = ARENA_ARRAY(a, Kernel *, n);
+    if (n < 2)
+        return false;
+    for (int32_t i = 0; i < n; i++) {
+        parts[i] = lower_kernel(l->c, l->g, (Part){ p.at + i * period, period }, lower_name(l), group.name, true);
+        kernels[i] = parts[i].kernel;
+    }
+    int32_t  n_bufs = kernels[0]->bufs.len;
+    int64_t *base = ARENA_ARRAY(a, int64_t, n * n_bufs), *elems = ARENA_ARRAY(a, int64_t, n_bufs);
+    group.n_bound = n_bufs;
+    group.bound = ARENA_ARRAY(l->g->arena, ValueId, n_bufs);
+    group.bound_at = ARENA_ARRAY(l->g->arena, Place, n_bufs);
+    memset(group.bound, -1, sizeof(ValueId) * (size_t)n_bufs);
+    const char *why = "buffers lie in different arenas";
+    if (!lower_merge_buffers(l, parts, n, group.bound_at, base, elems))
+        group.kernel = NULL;
+    else
+        group.kernel = kernel_merge_segments(l->g->arena, kernels, n, base, elems, &why);
+    if (group.kernel == NULL) {
+        pass_explain(l->c, l->g, p.at[0], "launched part by part: %s", why);
+        for (int32_t i = 0; i < n; i++)
+            lower_one(l, (Part){ p.at + i * period, period }, group);
+        return true;
+    }
+    lower_number(l, p);
+    vec_push(l->g->arena, &l->out, group);
+    pass_count(l->c, "kernels", 1);
+    return true;
+}
+
+bool pass_lower(PassCtx *c, Graph *g)
+{
+    LowerGroups l = { .c = c, .g = g };
+    for (int32_t i = 0; i < g->order.len;) {
+        int32_t k = ir_value(g, g->order.at[i])->group, n = 0;
+        while (i + n < g->order.len && ir_value(g, g->order.at[i + n])->group == k)
+            n++;
+        Part p = { arena_copy(c->scratch, g->order.at + i, sizeof(ValueId) * (size_t)n), n };
+        i += n;
+        if (k < 0)
+            continue;
+        Group group = g->groups.at[k];
+        if (ir_has(g, p.at[0], T_LIBRARY))
+            lower_call(&l, p, group);
+        else if (!group.segments || !lower_segments(&l, p, group))
+            lower_one(&l, p, group);
+    }
+    g->groups.at = l.out.at;
+    g->groups.len = l.out.len;
+    g->groups.cap = l.out.cap;
+    return true;
+}

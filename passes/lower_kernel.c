@@ -1,0 +1,324 @@
+/* lower_kernel.c: one fused group becomes one kernel.
+ *
+ * Axes are the dimensions of the group's space in memory order, the contiguous one last and walked by vectors. Values of
+ * the space's shape are computed in the body; sums run over the dimensions that the reductions do not keep; values of the
+ * kept shape are computed at the end. Scalar rules come from the op table (ir/body.c); this file only says where operands
+ * lie: a broadcast operand simply does not move along some axes.
+ *
+ * Tested by tests/unit/test_lower.c (each kernel against the ops one by one) and the op matrix. */
+#include "passes/fuse.h"
+#include "passes/lower.h"
+
+#include <string.h>
+
+typedef struct LowerBuf {
+    Place   place;
+    ValueId v;
+} LowerBuf;
+
+typedef struct LowerCtx {
+    PassCtx     *c;
+    const Graph *g;
+    Part         part;
+    Kernel      *k;
+    KBuilder     b;
+    Space        space;
+    bool         flat;
+    int32_t      axis[DT_MAX_RANK]; /* of a logical dimension of the space */
+    bool         in_final;
+    KVal        *body_val, *final_val; /* by value; KVAL_NONE: not there */
+    KVal       (*sums)[2];             /* by value: a reduction's sums */
+    VEC(LowerBuf) bufs;
+    BodyCtx body;
+    bool    loop_axis_used[KERNEL_MAX_AXES];
+} LowerCtx;
+
+/* ---- Axes ----------------------------------------------------------------------------------------------------------- */
+
+static bool part_has(const LowerCtx *l, ValueId v)
+{
+    for (int32_t i = 0; i < l->part.n; i++)
+        if (l->part.at[i] == v)
+            return true;
+    return false;
+}
+
+/* Which logical dimensions of the space the reductions keep; all, when there are none. */
+static void lower_kept_dims(const LowerCtx *l, bool kept[DT_MAX_RANK])
+{
+    for (int32_t d = 0; d < DT_MAX_RANK; d++)
+        kept[d] = true;
+    for (int32_t i = 0; i < l->part.n; i++) {
+        ValueId v = l->part.at[i];
+        if (!ir_has(l->g, v, T_REDUCE))
+            continue;
+        Shape s = ir_value(l->g, v)->type.shape;
+        for (int32_t d = 0; d < l->space.shape.rank; d++)
+            kept[d] = s.rank == 1 ? d == 1 : d < s.rank && s.dim[d] == l->space.shape.dim[d] && s.dim[d] > 1;
+        return;
+    }
+}
+
+static bool lower_reduces(const LowerCtx *l)
+{
+    for (int32_t i = 0; i < l->part.n; i++)
+        if (ir_has(l->g, l->part.at[i], T_REDUCE))
+            return true;
+    return false;
+}
+
+static bool lower_has_red_axis(const Kernel *k)
+{
+    for (int32_t i = 0; i < k->n_axes; i++)
+        if (k->axes[i].kind == AXIS_RED)
+            return true;
+    return false;
+}
+
+static void lower_axes(LowerCtx *l)
+{
+    static const char *const names[4] = { "n", "c", "h", "w" };
+    static const int32_t     nhwc[4] = { 0, 2, 3, 1 };
+    bool                     kept[DT_MAX_RANK];
+    Shape                    s = l->space.shape;
+    lower_kept_dims(l, kept);
+    if (l->flat || s.rank == 0) {
+        l->k->vec = kernel_add_axis(l->k, "i", shape_elems(s), lower_reduces(l) ? AXIS_RED : AXIS_PAR);
+        return;
+    }
+    for (int32_t i = 0; i < s.rank; i++) {
+        int32_t d = l->space.layout == LAYOUT_NHWC ? nhwc[i] : i;
+        l->axis[d] = kernel_add_axis(l->k, names[d], s.dim[d], kept[d] ? AXIS_PAR : AXIS_RED);
+        l->k->vec = l->axis[d]; /* the last one is contiguous */
+    }
+    if (lower_reduces(l) && !lower_has_red_axis(l->k))
+        kernel_add_axis(l->k, "one", 1, AXIS_RED); /* every dimension is kept: sums of one */
+}
+
+/* ---- Operands -------------------------------------------------------------------------------------------------------- */
+
+static int32_t lower_buf(LowerCtx *l, ValueId v, BufMode mode)
+{
+    const Value *val = ir_value(l->g, v);
+    for (int32_t i = 0; i < l->bufs.len; i++) {
+        Place p = l->bufs.at[i].place;
+        if (p.kind == val->place.kind && p.offset == val->place.offset) {
+            if (l->k->bufs.at[i].mode != mode)
+                l->k->bufs.at[i].mode = BUF_INOUT; /* updated in place */
+            return i;
+        }
+    }
+    DT_ASSERT(val->place.kind != MEM_NONE, "value %%%d (%s) has no place", v, ir_ops[val->op].text);
+    vec_push(l->c->scratch, &l->bufs, (LowerBuf){ val->place, v });
+    const char *name = arena_printf(l->k->arena, "%s%d", mode == BUF_IN ? "x" : "y", l->bufs.len - 1);
+    return kernel_add_buf(l->k, name, val->type.dtype, shape_elems(val->type.shape), mode);
+}
+
+/* Which dimension of `user`'s shape a rank-1 operand runs along. */
+static int32_t lower_vector_dim(const Graph *g, ValueId user)
+{
+    const Value  *v = ir_value(g, user);
+    const OpInfo *op = &ir_ops[v->op];
+    for (int32_t i = 0; i < op->n_attrs; i++)
+        if (op->attrs[i].id == A_AXIS)
+            return (int32_t)v->attr[i].i;
+    return 1;
+}
+
+/* Address of operand x of an op whose own shape is `shape`, at the current point. */
+static Affine lower_address(const LowerCtx *l, ValueId user, ValueId x, Shape shape)
+{
+    Type   t = ir_value(l->g, x)->type;
+    Affine at = affine_const(0);
+    if (t.shape.rank == 0)
+        return at;
+    if (l->flat)
+        return affine_axis(0, 1);
+    if (t.shape.rank == 1 && l->space.shape.rank > 1) {
+        int32_t d = shape.rank > 1 ? lower_vector_dim(l->g, user) : 1;
+        return affine_axis(l->axis[d], 1);
+    }
+    for (int32_t d = 0; d < t.shape.rank; d++)
+        if (t.shape.dim[d] > 1)
+            at = affine_add(at, affine_axis(l->axis[d], type_stride(t, d)));
+    return at;
+}
+
+static KVal lower_value(LowerCtx *l, ValueId v);
+
+static bool lower_is_kept_value(const LowerCtx *l, ValueId v)
+{
+    if (ir_has(l->g, v, T_REDUCE))
+        return true;
+    return !shape_eq(ir_value(l->g, v)->type.shape, l->space.shape);
+}
+
+static KVal lower_operand(LowerCtx *l, ValueId user, ValueId x, Shape shape)
+{
+    if (part_has(l, x))
+        return lower_value(l, x);
+    return kb_load(&l->b, lower_buf(l, x, BUF_IN), lower_address(l, user, x, shape));
+}
+
+/* ---- Windows: BodyCtx callbacks -------------------------------------------------------------------------------------- */
+
+static KVal lower_load_at(BodyCtx *bc, int32_t i, const Coord *at, KVal guard)
+{
+    LowerCtx *l = bc->user;
+    ValueId   x = ir_value(l->g, bc->v)->in[i];
+    Type      t = ir_value(l->g, x)->type;
+    Affine    addr = affine_const(0);
+    KVal      dyn = KVAL_NONE;
+    for (int32_t d = 0; d < t.shape.rank; d++) {
+        int64_t stride = type_stride(t, d);
+        addr = affine_add(addr, affine_scale(at[d].at, stride));
+        if (at[d].dyn == KVAL_NONE)
+            continue;
+        KVal term = stride == 1 ? at[d].dyn : kb_op2(&l->b, K_MUL, at[d].dyn, kb_i32(&l->b, (int32_t)stride));
+        dyn = dyn == KVAL_NONE ? term : kb_op2(&l->b, K_ADD, dyn, term);
+    }
+    return kb_load_dyn(&l->b, lower_buf(l, x, BUF_IN), addr, dyn, guard);
+}
+
+/* A seq axis of this extent that no loop of the current op uses yet. */
+static int32_t lower_loop_axis(BodyCtx *bc, const char *name, int64_t extent)
+{
+    LowerCtx *l = bc->user;
+    for (int32_t i = 0; i < l->k->n_axes; i++) {
+        Axis *a = &l->k->axes[i];
+        if (a->kind == AXIS_SEQ && a->extent == extent && str_eq(a->name, name) && !l->loop_axis_used[i]) {
+            l->loop_axis_used[i] = true;
+            return i;
+        }
+    }
+    int32_t i = kernel_add_axis(l->k, name, extent, AXIS_SEQ);
+    l->loop_axis_used[i] = true;
+    return i;
+}
+
+/* ---- Values ---------------------------------------------------------------------------------------------------------- */
+
+static BodyCtx lower_body_ctx(LowerCtx *l, ValueId v, Coord out[DT_MAX_RANK])
+{
+    Shape  s = l->space.shape;
+    Affine flat = affine_const(0);
+    Type   rows = { .dtype = DTYPE_F32, .shape = s, .layout = LAYOUT_ROWS };
+    for (int32_t d = 0; d < s.rank; d++) {
+        out[d] = (Coord){ l->flat ? affine_const(0) : affine_axis(l->axis[d], 1), KVAL_NONE };
+        flat = affine_add(flat, affine_scale(out[d].at, type_stride(rows, d)));
+    }
+    if (l->flat)
+        flat = affine_axis(0, 1);
+    memset(l->loop_axis_used, 0, sizeof(l->loop_axis_used));
+    return (BodyCtx){ .b = &l->b, .g = l->g, .v = v, .out = out, .flat = flat, .user = l, .load = lower_load_at, .axis = lower_loop_axis };
+}
+
+/* Inputs of v's body at this point. A reduction's body runs over the space, whatever its result. */
+static void lower_inputs(LowerCtx *l, ValueId v, KVal *in)
+{
+    const Value *val = ir_value(l->g, v);
+    Shape        shape = ir_has(l->g, v, T_REDUCE) ? l->space.shape : val->type.shape;
+    for (int32_t i = 0; i < val->n_in; i++)
+        in[i] = lower_operand(l, v, val->in[i], shape);
+}
+
+static KVal lower_final_of(LowerCtx *l, ValueId v)
+{
+    const Value *val = ir_value(l->g, v);
+    Coord        out[DT_MAX_RANK];
+    BodyCtx      bc = lower_body_ctx(l, v, out);
+    KVal         in[8];
+    for (int32_t i = 0; i < val->n_in; i++) {
+        bool kept = shape_eq(ir_value(l->g, val->in[i])->type.shape, val->type.shape) && !part_has(l, val->in[i]);
+        in[i] = kept ? lower_operand(l, v, val->in[i], val->type.shape) : KVAL_NONE;
+    }
+    return ir_ops[val->op].final(&bc, in, l->sums[v]);
+}
+
+/* The value's register in the region that is being written; made when it is first asked for. */
+static KVal lower_value(LowerCtx *l, ValueId v)
+{
+    const OpInfo *op = &ir_ops[ir_value(l->g, v)->op];
+    KVal         *slot = l->in_final ? &l->final_val[v] : &l->body_val[v];
+    if (*slot != KVAL_NONE)
+        return *slot;
+    Coord   out[DT_MAX_RANK];
+    KVal    in[8], result[2];
+    BodyCtx bc;
+    if (l->in_final && ir_has(l->g, v, T_REDUCE))
+        return *slot = lower_final_of(l, v);
+    if ((op->traits & T_NEST) == 0)
+        lower_inputs(l, v, in);
+    bc = lower_body_ctx(l, v, out);
+    int32_t n = op->body(&bc, (op->traits & T_NEST) ? NULL : in, result);
+    for (int32_t i = 0; i < n && ir_has(l->g, v, T_REDUCE); i++)
+        l->sums[v][i] = kb_acc(&l->b, op->acc, result[i]);
+    return *slot = result[0];
+}
+
+static void lower_store(LowerCtx *l, ValueId v)
+{
+    const Value *val = ir_value(l->g, v);
+    if (val->place.kind == MEM_NONE)
+        return;
+    int32_t buf = lower_buf(l, v, BUF_OUT);
+    KVal    x = l->in_final ? l->final_val[v] : l->body_val[v];
+    kb_store(&l->b, buf, lower_address(l, v, v, val->type.shape), x);
+}
+
+static void lower_region(LowerCtx *l, bool final)
+{
+    l->in_final = final;
+    for (int32_t i = 0; i < l->part.n; i++) {
+        ValueId v = l->part.at[i];
+        bool    kept = lower_is_kept_value(l, v), reduce = ir_has(l->g, v, T_REDUCE);
+        if (ir_is(l->g, v, OP_CONST) && ir_value(l->g, v)->place.kind == MEM_NONE)
+            continue; /* made where it is used */
+        if (final ? !kept : kept && !reduce)
+            continue;
+        lower_value(l, v);
+        if (final || !reduce)
+            lower_store(l, v);
+    }
+}
+
+/* The group's space: that of its largest body. */
+static Space lower_space(const Graph *g, Part part)
+{
+    Space s = fuse_space(g, part.at[part.n - 1]);
+    for (int32_t i = 0; i < part.n; i++) {
+        Space t = fuse_space(g, part.at[i]);
+        if (shape_elems(t.shape) > shape_elems(s.shape) || ir_has(g, part.at[i], T_REDUCE))
+            s = shape_elems(t.shape) >= shape_elems(s.shape) ? t : s;
+    }
+    return s;
+}
+
+Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, const char *title, bool flat)
+{
+    LowerCtx l = { .c = c, .g = g, .part = part, .space = lower_space(g, part), .flat = flat };
+    l.k = kernel_new(g->arena, name, title);
+    l.k->loc = ir_value(g, part.at[part.n - 1])->origins[0].dsl;
+    l.b = kb_new(l.k);
+    size_t n = (size_t)g->values.len;
+    l.body_val = ARENA_ARRAY(c->scratch, KVal, n);
+    l.final_val = ARENA_ARRAY(c->scratch, KVal, n);
+    l.sums = arena_alloc(c->scratch, sizeof(KVal[2]) * n);
+    memset(l.body_val, -1, sizeof(KVal) * n);
+    memset(l.final_val, -1, sizeof(KVal) * n);
+    lower_axes(&l);
+    lower_region(&l, false);
+    if (kernel_has_reduction(l.k)) {
+        kb_final(&l.b);
+        lower_region(&l, true);
+    }
+    if (!flat)
+        kernel_collapse(l.k);
+    kernel_choose_reduction(l.k);
+    Lowered out = { l.k, ARENA_ARRAY(g->arena, ValueId, l.bufs.len), ARENA_ARRAY(g->arena, Place, l.bufs.len) };
+    for (int32_t i = 0; i < l.bufs.len; i++) {
+        out.bound[i] = l.bufs.at[i].v;
+        out.bound_at[i] = l.bufs.at[i].place;
+    }
+    return out;
+}

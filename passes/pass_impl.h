@@ -1,0 +1,90 @@
+/* pass_impl.h: what the files of this directory share and nobody else sees: the functions of passes.def, and the parts
+ * of the manager (pipeline, dumps, reproducer). Whoever runs passes includes passes.h. */
+#ifndef DETENT_PASSES_PASS_IMPL_H
+#define DETENT_PASSES_PASS_IMPL_H
+
+#include "passes/passes.h"
+
+/* One function a row: edits the graph in place, returns "changed". */
+#define PASS(id, name, flags, steps, phase, function, doc) bool function(PassCtx *c, Graph *g);
+#include "passes/passes.def"
+#undef PASS
+
+extern const char *const pass_step_names[STEP_INIT + 1];
+
+/* ---- Pipeline: which passes run (pipeline.c) ------------------------------------------------------------------------
+ */
+
+typedef struct PipelineRow {
+    PassId  id;
+    int32_t nth;      /* which run of this pass, from 1 */
+    int32_t optional; /* its number among the passes that are not required, from 1; 0: required */
+} PipelineRow;
+
+typedef struct Pipeline {
+    VEC(PipelineRow) rows;
+    int32_t n_optional; /* before --bisect took some away */
+    int32_t limit;      /* of --bisect; -1: none */
+    bool    lowers;     /* it gets to the end */
+} Pipeline;
+
+/* False: reported (an unknown name, a required pass switched off). */
+bool pipeline_build(Arena *a, Diag *d, const PassOptions *opt, StepKind step, Pipeline *out) DT_CHECKED;
+/* "canonicalize,autodiff,...", as --passes takes it. */
+void pipeline_print(Str *out, const Pipeline *p);
+/* Is the row named by one of "simplify" (every run) and "simplify:2" (the second)? The names were checked. */
+bool pipeline_names(const StrList *refs, PipelineRow row);
+/* What --bisect or, without it, DETENT_BISECT in the environment says; -1: no limit. False: reported. */
+bool bisect_limit(Diag *d, const PassOptions *opt, int32_t *limit) DT_CHECKED;
+
+/* ---- One run of the manager ------------------------------------------------------------------------------------- */
+
+/* What --pass-timing shows of one pass. */
+typedef struct PassRecord {
+    PipelineRow row;
+    double      seconds;
+    int32_t     values_before, values_after;
+    bool        changed;
+} PassRecord;
+
+typedef struct PassRun {
+    PassCtx           *c;
+    Graph             *g;
+    const PassOptions *opt;
+    FILE              *out;
+    Pipeline           pipe;
+    int32_t            at;           /* row that runs now */
+    Phase              phase;        /* whose rules the graph keeps before that row */
+    Arena              arena;        /* what lives as long as the run */
+    Arena              text;         /* what lives as long as one pass */
+    const char        *before;       /* the graph before the row, whole */
+    const char        *before_scope; /* the same under --print-ir-scope; `before` itself without one */
+    VEC(PassRecord) records;
+    VEC(PassStat) stats; /* "simplify.merged"; names in the graph's arena */
+    Str explain;         /* lines of --explain-fusion since the last pass */
+} PassRun;
+
+static inline const PassInfo *pass_run_pass(const PassRun *r)
+{
+    return &pass_table[r->pipe.rows.at[r->at].id];
+}
+/* "simplify", or "simplify:2" for a later run. */
+const char *pass_run_name(Arena *a, PipelineRow row);
+
+/* ---- Dumps (dump.c) --------------------------------------------------------------------------------------------- */
+
+const char *dump_text(Arena *a, const Graph *g, const char *scope); /* whole when scope is NULL */
+bool        dump_start(PassRun *r) DT_CHECKED;                      /* 00_frontend.dtir; false: reported */
+void        dump_before(PassRun *r);
+bool        dump_after(PassRun *r, bool changed) DT_CHECKED; /* false: reported (a file cannot be written) */
+
+/* ---- Reproducer (reproduce.c) ----------------------------------------------------------------------------------- */
+
+/* BugHook; user is the PassRun. */
+void reproduce_on_bug(void *user, const char *message);
+/* Flags with which detent-opt sees the same context: "--step=train --method=lsq --bits=w4a4 ...". */
+void reproduce_context(Str *out, const PassCtx *c);
+/* The flags that are not at their defaults, as on a command line (options.c). */
+void pass_options_print(Str *out, const PassOptions *opt);
+
+#endif

@@ -1,0 +1,108 @@
+/* plan_print.c: the memory plan as a table for people (--print-plan), and what is saved for backward.
+ *
+ * Tested by tests/unit/test_plan.c. */
+#include "passes/pass_impl.h"
+#include "passes/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A function of params alone: prepared weights. */
+static bool plan_of_params(const Graph *g, ValueId v, int8_t *known)
+{
+    if (known[v] != 0)
+        return known[v] > 0;
+    bool yes = !ir_is(g, v, OP_INPUT) && !ir_has(g, v, T_LIBRARY);
+    for (int32_t i = 0; i < ir_value(g, v)->n_in && yes; i++)
+        yes = plan_of_params(g, ir_value(g, v)->in[i], known);
+    known[v] = yes ? 1 : -1;
+    return yes;
+}
+
+/* The last launch that makes something of the forward pass. */
+static int32_t plan_forward_end(const Graph *g, const StoredList *list)
+{
+    int32_t end = -1;
+    for (int32_t i = 0; i < list->at.len; i++) {
+        const Stored *s = &list->at.at[i];
+        if (!ir_value(g, s->v)->backward && s->leaf == VALUE_NONE && s->first > end)
+            end = s->first;
+    }
+    return end;
+}
+
+int64_t passes_saved_bytes(const Graph *g)
+{
+    Arena      a = arena_new("saved bytes");
+    StoredList list = plan_stored(&a, g);
+    int8_t    *known = ARENA_ARRAY(&a, int8_t, g->values.len);
+    int32_t    end = plan_forward_end(g, &list);
+    int64_t    bytes = 0;
+    for (int32_t i = 0; i < list.at.len; i++) {
+        const Stored *s = &list.at.at[i];
+        if (s->leaf == VALUE_NONE && !s->output && s->first <= end && s->last > end && !plan_of_params(g, s->v, known))
+            bytes += s->bytes;
+    }
+    arena_free(&a);
+    return bytes;
+}
+
+static const char *const plan_kind_names[] = { "-", "io", "param", "state", "work" };
+
+static int64_t plan_alive(const StoredList *list, int32_t at)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < list->at.len; i++) {
+        const Stored *s = &list->at.at[i];
+        if (s->leaf == VALUE_NONE && !s->output && s->first <= at && at <= s->last)
+            bytes += s->bytes;
+    }
+    return bytes;
+}
+
+static int plan_by_size_desc(const void *x, const void *y)
+{
+    const Stored *a = *(const Stored *const *)x, *b = *(const Stored *const *)y;
+    return a->bytes > b->bytes ? -1 : a->bytes < b->bytes;
+}
+
+static void plan_print_peak(Str *out, Arena *a, const Graph *g, const StoredList *list)
+{
+    int32_t peak = 0;
+    for (int32_t k = 1; k < g->groups.len; k++)
+        if (plan_alive(list, k) > plan_alive(list, peak))
+            peak = k;
+    if (g->groups.len == 0)
+        return;
+    str_printf(out, "peak: %s alive at launch %d (%s); the plan takes %s\n", str_bytes(a, plan_alive(list, peak)), peak,
+               g->groups.at[peak].name, str_bytes(a, g->bytes[MEM_WORK]));
+    const Stored **alive = ARENA_ARRAY(a, const Stored *, list->at.len + 1);
+    int32_t        n = 0;
+    for (int32_t i = 0; i < list->at.len; i++) {
+        const Stored *s = &list->at.at[i];
+        if (s->leaf == VALUE_NONE && !s->output && s->first <= peak && peak <= s->last)
+            alive[n++] = s;
+    }
+    qsort(alive, (size_t)n, sizeof(*alive), plan_by_size_desc);
+    for (int32_t i = 0; i < n && i < 3; i++)
+        str_printf(out, "  largest there: %%%d %s, %s\n", alive[i]->v, ir_label(a, g, alive[i]->v), str_bytes(a, alive[i]->bytes));
+}
+
+void passes_print_plan(Str *out, const Graph *g)
+{
+    Arena      a = arena_new("plan table");
+    StoredList list = plan_stored(&a, g);
+    str_printf(out, "plan of %s\n%-6s %-7s %12s %6s %6s %12s  %s\n", g->name, "value", "memory", "bytes", "first", "last",
+               "offset", "what");
+    for (int32_t i = 0; i < list.at.len; i++) {
+        const Stored *s = &list.at.at[i];
+        const Value  *v = ir_value(g, s->v);
+        str_printf(out, "%%%-5d %-7s %12lld %6d %6d %12lld  %s %s\n", s->v, plan_kind_names[v->place.kind], (long long)s->bytes,
+                   s->first, s->last, (long long)v->place.offset, ir_label(&a, g, s->v), ir_ops[v->op].text);
+    }
+    plan_print_peak(out, &a, g, &list);
+    for (int32_t k = MEM_IO; k <= MEM_WORK; k++)
+        str_printf(out, "%-6s %s\n", plan_kind_names[k], str_bytes(&a, g->bytes[k]));
+    str_printf(out, "saved for backward: %s\n", str_bytes(&a, passes_saved_bytes(g)));
+    arena_free(&a);
+}

@@ -1,0 +1,105 @@
+/* reproduce.c: what a bug of the compiler leaves behind: a directory with
+ *
+ *   reproducer.dtir   the graph before the pass; its first line tells detent-opt which pass and context to replay
+ *   broken.dtir       the graph when the bug was seen
+ *   report.txt        message, pass, pipeline, options, version, and the command that shows the bug again
+ *
+ * It runs inside dt_bug(), just before the process aborts, so whatever fails here is only printed.
+ *
+ * Tested by tests/unit/test_manager.c. */
+#include "passes/pass_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void recipe_row_print(Str *out, const RecipeRow *row)
+{
+    str_printf(out, " --layer=%s=", row->pattern);
+    const char *sides = !row->role ? "wa" : str_eq(row->role, "weight") ? "w" : "a";
+    for (const char *s = sides; *s; s++)
+        str_printf(out, "%c%d", *s, row->bits ? row->bits : 32);
+}
+
+/* With as few digits as read back. */
+static void number_print(Str *out, const char *flag, double x)
+{
+    char text[32];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, x);
+        if (strtod(text, NULL) == x)
+            break;
+    }
+    str_printf(out, " --%s=%s", flag, text);
+}
+
+void reproduce_context(Str *out, const PassCtx *c)
+{
+    str_printf(out, "--step=%s", pass_step_names[c->step]);
+    const Recipe *r = c->recipe;
+    if (r && r->method) {
+        str_printf(out, " --method=%s", r->method);
+        if (!str_eq(r->method, "float"))
+            str_printf(out, " --bits=w%da%d --edge-bits=%d", r->weight_bits ? r->weight_bits : 32,
+                       r->act_bits ? r->act_bits : 32, r->edge_bits);
+        for (int32_t i = 0; i < r->rows.len; i++)
+            recipe_row_print(out, &r->rows.at[i]);
+        if (r->batch_in_n)
+            str_add(out, " --batch-in-n");
+    }
+    if (c->optimizer) {
+        number_print(out, "momentum", c->optimizer->momentum);
+        number_print(out, "weight-decay", c->optimizer->weight_decay);
+        str_add(out, c->optimizer->nesterov ? " --nesterov" : "");
+    }
+}
+
+static void write_graph(Diag *d, Arena *a, const char *dir, const char *file, const char *head, const char *text)
+{
+    const char *path = arena_printf(a, "%s/%s", dir, file);
+    const char *all = arena_printf(a, "%s%s", head, text);
+    if (!file_write_atomic(d, path, all, strlen(all)))
+        diag_note(d, LOC_NONE, "the bug report goes on without %s", file);
+}
+
+static void write_report(Diag *d, Arena *a, const PassRun *r, const char *dir, const char *replay, const char *message)
+{
+    Str s = str_new(a);
+    str_printf(&s, "detent %s\nmessage: %s\n", DT_VERSION, message);
+    str_printf(&s, "pass: %s (%d of %d), graph @%s\npipeline: ", pass_run_name(a, r->pipe.rows.at[r->at]), r->at + 1,
+               r->pipe.rows.len, r->g->name);
+    pipeline_print(&s, &r->pipe);
+    str_add(&s, "\ncontext: ");
+    reproduce_context(&s, r->c);
+    str_add(&s, "\noptions:");
+    pass_options_print(&s, r->opt);
+    str_printf(&s, "\nreplay: %s\n", replay);
+    const char *path = arena_printf(a, "%s/report.txt", dir);
+    if (!file_write_atomic(d, path, s.s, s.len))
+        diag_note(d, LOC_NONE, "the bug report goes on without report.txt");
+}
+
+void reproduce_on_bug(void *user, const char *message)
+{
+    const PassRun *r = user;
+    dt_set_bug_hook(NULL, NULL); /* a second bug while writing ends the process at once */
+    Arena       a = arena_new("reproducer");
+    Diag        d = diag_new(stderr);
+    const char *temp = getenv("TMPDIR");
+    const char *dir = r->opt->crash_dir;
+    if (!dir)
+        dir = arena_printf(&a, "%s/detent-crash-%d", temp && *temp ? temp : "/tmp", (int)getpid());
+    if (!dir_make(&d, dir))
+        return;
+    Str head = str_new(&a);
+    str_printf(&head, "// detent-opt: --passes=%s --verify=all%s%s ", pass_run_pass(r)->name,
+               r->opt->verify_changed ? " --verify-changed" : "",
+               r->opt->verify_roundtrip ? " --verify-roundtrip" : "");
+    reproduce_context(&head, r->c);
+    str_add(&head, "\n");
+    const char *replay = arena_printf(&a, "detent-opt %s/reproducer.dtir", dir);
+    write_graph(&d, &a, dir, "reproducer.dtir", head.s, r->before);
+    write_report(&d, &a, r, dir, replay, message);
+    fprintf(stderr, "pass %s: reproducer in %s; replay with: %s\n", pass_run_pass(r)->name, dir, replay);
+    write_graph(&d, &a, dir, "broken.dtir", "", dump_text(&a, r->g, NULL)); /* last: broken IR may be hard to print */
+}
