@@ -1,0 +1,387 @@
+/* checkpoint.c: what a run must remember, as a safetensors file.
+ *
+ * Tensors: every param and state of the program, in logical order, so that a file does not know what layout a backend
+ * chose. Metadata: what the run is (RunIdentity) and where it stands (TrainState), as text; numbers are written so that
+ * they read back exactly.
+ *
+ * Loading is two walks over the program's tensors: the first finds the source of each and reports all that is wrong,
+ * the second copies. The three ways to load differ in a row of `modes` alone. Tested by tests/unit/test_checkpoint.c.
+ */
+#include "runtime/runtime_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FORMAT_KEY "format"
+#define FORMAT "detent-1"
+
+enum { MAX_LISTED = 8 }; /* names in one message */
+
+/* ---- Texts of identity and position ---------------------------------------------------------------------------- */
+
+typedef struct Writer {
+    Arena  *a;
+    StFile *f;
+} Writer;
+
+static void put(Writer *w, const char *key, const char *value)
+{
+    vec_push(w->a, &w->f->meta, (StMeta){ key, value ? value : "" });
+}
+
+static void put_int64_t(Writer *w, const char *key, int64_t v)
+{
+    put(w, key, arena_printf(w->a, "%" PRId64, v));
+}
+
+static void put_double(Writer *w, const char *key, double v)
+{
+    put(w, key, arena_printf(w->a, "%.17g", v));
+}
+
+static bool get_int64_t(const char *text, int64_t *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return errno == 0 && end != text && *end == 0 && *out >= 0;
+}
+
+static bool get_double(const char *text, double *out)
+{
+    char *end;
+    *out = strtod(text, &end);
+    return end != text && *end == 0 && isfinite(*out);
+}
+
+static bool read_state(Diag *d, const char *path, const StFile *f, TrainState *s)
+{
+#define X(type, name)                                                                                                  \
+    {                                                                                                                  \
+        const char *text = st_meta(f, #name);                                                                          \
+        if (!text || !get_##type(text, &s->name)) {                                                                    \
+            diag_error(d, LOC_NONE, "checkpoint: %s: its position has no usable \"" #name "\": %s", path,              \
+                       text ? text : "missing");                                                                       \
+            return false;                                                                                              \
+        }                                                                                                              \
+    }
+    TRAIN_STATE_FIELDS(X)
+#undef X
+    return true;
+}
+
+/* Every difference is listed: it is seldom one. */
+static bool check_identity(Arena *a, Diag *d, const char *path, const StFile *f, const RunIdentity *id)
+{
+    const StMeta want[] = {
+        { "net", id->net },
+        { "method", id->method },
+        { "bits", id->bits },
+        { "dataset", id->dataset },
+        { "batch", arena_printf(a, "%" PRId64, id->batch) },
+        { "seed", arena_printf(a, "%" PRIu64, id->seed) },
+    };
+    Str differ = str_new(a);
+    for (int32_t i = 0; i < DT_COUNT(want); i++) {
+        const char *found = st_meta(f, want[i].key);
+        if (!found || !str_eq(found, want[i].value))
+            str_printf(&differ, "%s%s is %s here and %s there", differ.len ? ", " : "", want[i].key, want[i].value,
+                       found ? found : "not known");
+    }
+    if (differ.len == 0)
+        return true;
+    diag_error(d, LOC_NONE, "checkpoint: %s is of another run: %s", path, differ.s);
+    diag_help(d, "to start a new run from its weights, give it with --init");
+    return false;
+}
+
+/* ---- Saving ---------------------------------------------------------------------------------------------------- */
+
+static bool is_kept(const ProgTensor *t)
+{
+    return t->kind == TENSOR_PARAM || t->kind == TENSOR_STATE;
+}
+
+bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const TrainState *s, LoadedProgram p)
+{
+    Arena  scratch = arena_new("checkpoint");
+    StFile f = { 0 };
+    Writer w = { &scratch, &f };
+    put(&w, FORMAT_KEY, FORMAT);
+    put(&w, "net", id->net);
+    put(&w, "method", id->method);
+    put(&w, "bits", id->bits);
+    put(&w, "dataset", id->dataset);
+    put_int64_t(&w, "batch", id->batch);
+    put(&w, "seed", arena_printf(&scratch, "%" PRIu64, id->seed));
+#define X(type, name) put_##type(&w, #name, s->name);
+    TRAIN_STATE_FIELDS(X)
+#undef X
+    for (int32_t i = 0; i < p.program->n_tensors; i++) {
+        const ProgTensor *t = &p.program->tensors[i];
+        if (!is_kept(t))
+            continue;
+        int64_t  bytes = dtype_bytes(t->dtype, t->elems);
+        void    *data = arena_alloc(&scratch, (size_t)bytes);
+        StTensor st = {
+            .name = t->name, .dtype = t->dtype, .rank = t->rank, .elems = t->elems, .bytes = bytes, .data = data
+        };
+        memcpy(st.dim, t->dim, sizeof(int64_t) * (size_t)t->rank);
+        tensor_read(p.exec, p.index, t, data);
+        vec_push(&scratch, &f.tensors, st);
+    }
+    bool ok = st_write(d, path, &f);
+    arena_free(&scratch);
+    return ok;
+}
+
+/* ---- Loading --------------------------------------------------------------------------------------------------- */
+
+typedef struct Mode {
+    bool need_states; /* else those that the file lacks keep their values */
+    bool need_steps;  /* step sizes */
+    bool take_velocities;
+    bool refuse_unknown, warn_unknown;
+} Mode;
+
+typedef enum ModeId { MODE_RESUME, MODE_LOAD, MODE_INIT } ModeId;
+
+static const Mode modes[] = {
+    [MODE_RESUME] = { .need_states = true, .need_steps = true, .take_velocities = true, .refuse_unknown = true },
+    [MODE_LOAD] = { .need_states = true, .need_steps = true, .take_velocities = true },
+    [MODE_INIT] = { .warn_unknown = true },
+};
+
+/* A load in progress: sources[i] is the file's tensor for the program's tensor i, or -1. */
+typedef struct Load {
+    Arena        *a;
+    Diag         *d;
+    const char   *path;
+    const StFile *f;
+    StrMap        by_name;
+    const char  **names; /* of the file */
+    LoadedProgram p;
+    Mode          mode;
+    bool          take_steps; /* false: as if the file had none */
+    int32_t      *sources;
+    bool         *used; /* by index in the file */
+    int32_t       loaded, missing_steps;
+} Load;
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && memcmp(text + n - m, end, m) == 0;
+}
+
+static bool is_velocity(const ProgTensor *t)
+{
+    return t->kind == TENSOR_STATE && ends_with(t->name, CHECKPOINT_VELOCITY);
+}
+
+static bool is_step(const ProgTensor *t)
+{
+    return t->kind == TENSOR_PARAM && str_eq(t->group, "step");
+}
+
+static bool same_shape(const StTensor *s, const ProgTensor *t)
+{
+    return s->rank == t->rank && memcmp(s->dim, t->dim, sizeof(int64_t) * (size_t)t->rank) == 0;
+}
+
+static bool check_finite(Load *l, const StTensor *s)
+{
+    for (int64_t i = 0; s->dtype == DTYPE_F32 && i < s->elems; i++) {
+        float x;
+        memcpy(&x, (const uint8_t *)s->data + i * 4, 4);
+        if (!isfinite(x)) {
+            diag_error(l->d, LOC_NONE, "checkpoint: %s: tensor %s holds %s at element %lld of %lld", l->path, s->name,
+                       isnan(x) ? "NaN" : "an infinity", (long long)i, (long long)s->elems);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_tensor(Load *l, const ProgTensor *t, const StTensor *s)
+{
+    if (s->dtype != t->dtype || !same_shape(s, t)) {
+        Str type = str_new(l->a);
+        for (const char *c = dtype_name(t->dtype); *c; c++)
+            str_printf(&type, "%c", *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+        diag_error(l->d, LOC_NONE, "checkpoint: %s: tensor %s is %s%s, the network has %s%s", l->path, s->name, s->type,
+                   dims_text(l->a, s->dim, s->rank), type.s, dims_text(l->a, t->dim, t->rank));
+        return false;
+    }
+    return check_finite(l, s);
+}
+
+/* Missing names come in crowds (another network, another method): one message for all. */
+static void report_missing(Load *l, const char **missing, int32_t n)
+{
+    Str list = str_new(l->a);
+    for (int32_t i = 0; i < n && i < MAX_LISTED; i++)
+        str_printf(&list, "%s%s", i ? ", " : "", missing[i]);
+    if (n > MAX_LISTED)
+        str_printf(&list, " and %d more", n - MAX_LISTED);
+    diag_error(l->d, LOC_NONE, "checkpoint: %s lacks %d of the network's tensors: %s", l->path, n, list.s);
+    for (int32_t i = 0; i < n && i < 3; i++) {
+        const char *near = str_nearest(l->a, missing[i], l->names, l->f->tensors.len);
+        if (*near)
+            diag_note(l->d, LOC_NONE, "nearest to %s in the file: %s", missing[i], near);
+    }
+}
+
+static bool find_sources(Load *l)
+{
+    const Program *p = l->p.program;
+    const char   **missing = ARENA_ARRAY(l->a, const char *, p->n_tensors + 1);
+    int32_t        n_missing = 0;
+    bool           ok = true;
+    for (int32_t i = 0; i < p->n_tensors; i++) {
+        const ProgTensor *t = &p->tensors[i];
+        l->sources[i] = -1;
+        if (!is_kept(t))
+            continue;
+        int32_t k = strmap_get(&l->by_name, t->name);
+        if (k >= 0)
+            l->used[k] = true;
+        if ((is_velocity(t) && !l->mode.take_velocities) || (is_step(t) && !l->take_steps))
+            k = -1;
+        else if (k < 0 && (is_step(t) ? l->mode.need_steps : t->kind == TENSOR_PARAM || l->mode.need_states))
+            missing[n_missing++] = t->name;
+        if (k < 0) {
+            l->missing_steps += is_step(t);
+            continue;
+        }
+        ok &= check_tensor(l, t, &l->f->tensors.at[k]);
+        l->sources[i] = k;
+        l->loaded++;
+    }
+    if (n_missing)
+        report_missing(l, missing, n_missing);
+    return ok && n_missing == 0;
+}
+
+static bool check_unknown(Load *l)
+{
+    Str     list = str_new(l->a);
+    int32_t n = 0;
+    for (int32_t k = 0; k < l->f->tensors.len; k++) {
+        const char *name = l->names[k];
+        if (l->used[k] || (l->mode.warn_unknown && ends_with(name, CHECKPOINT_VELOCITY)))
+            continue;
+        if (n < MAX_LISTED)
+            str_printf(&list, "%s%s", n ? ", " : "", name);
+        n++;
+    }
+    if (n > MAX_LISTED)
+        str_printf(&list, " and %d more", n - MAX_LISTED);
+    if (n && l->mode.refuse_unknown)
+        diag_error(l->d, LOC_NONE, "checkpoint: %s has %d tensors that the network does not know: %s", l->path, n,
+                   list.s);
+    else if (n && l->mode.warn_unknown)
+        diag_warning(l->d, LOC_NONE, "checkpoint: %s has %d tensors that the network does not know: %s", l->path, n,
+                     list.s);
+    return n == 0 || !l->mode.refuse_unknown;
+}
+
+static void copy_tensors(const Load *l)
+{
+    const Program *p = l->p.program;
+    for (int32_t i = 0; i < p->n_tensors; i++) {
+        if (l->sources[i] < 0)
+            continue;
+        const StTensor *s = &l->f->tensors.at[l->sources[i]];
+        /* The file aligns nothing; tensor_write may rely on the element's alignment. */
+        tensor_write(l->p.exec, l->p.index, &p->tensors[i], arena_copy(l->a, s->data, (size_t)s->bytes));
+    }
+}
+
+static Load load_new(Arena *a, Diag *d, const char *path, const StFile *f, LoadedProgram p, ModeId mode)
+{
+    Load l = {
+        .a = a, .d = d, .path = path, .f = f, .by_name = strmap_new(a), .p = p, .mode = modes[mode], .take_steps = true
+    };
+    l.names = ARENA_ARRAY(a, const char *, f->tensors.len + 1);
+    l.used = ARENA_ARRAY(a, bool, f->tensors.len + 1);
+    l.sources = ARENA_ARRAY(a, int32_t, p.program->n_tensors + 1);
+    for (int32_t k = 0; k < f->tensors.len; k++) {
+        l.names[k] = f->tensors.at[k].name;
+        strmap_put(&l.by_name, l.names[k], k);
+    }
+    return l;
+}
+
+/* ---- The three ways to load ------------------------------------------------------------------------------------ */
+
+static bool check_format(Diag *d, const char *path, const StFile *f)
+{
+    const char *format = st_meta(f, FORMAT_KEY);
+    if (str_eq(format, FORMAT))
+        return true;
+    diag_error(d, LOC_NONE, "checkpoint: %s cannot be resumed: its \"" FORMAT_KEY "\" is %s, expected " FORMAT, path,
+               format ? format : "missing");
+    diag_help(d, "to start a new run from its weights, give it with --init");
+    return false;
+}
+
+bool checkpoint_resume(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, TrainState *s)
+{
+    Arena      scratch = arena_new("checkpoint");
+    StFile    *f = st_read(&scratch, d, path);
+    TrainState state;
+    bool       ok =
+        f && check_format(d, path, f) && check_identity(&scratch, d, path, f, id) && read_state(d, path, f, &state);
+    if (ok) {
+        Load l = load_new(&scratch, d, path, f, p, MODE_RESUME);
+        ok = find_sources(&l) && check_unknown(&l);
+        if (ok) {
+            copy_tensors(&l);
+            *s = state;
+        }
+    }
+    arena_free(&scratch);
+    return ok;
+}
+
+bool checkpoint_load(Diag *d, const char *path, LoadedProgram p, TrainState *s)
+{
+    Arena      scratch = arena_new("checkpoint");
+    StFile    *f = st_read(&scratch, d, path);
+    TrainState state = { 0 };
+    bool       ok = f && (!str_eq(st_meta(f, FORMAT_KEY), FORMAT) || read_state(d, path, f, &state));
+    if (ok) {
+        Load l = load_new(&scratch, d, path, f, p, MODE_LOAD);
+        ok = find_sources(&l);
+        if (ok)
+            copy_tensors(&l);
+    }
+    if (ok && s)
+        *s = state;
+    arena_free(&scratch);
+    return ok;
+}
+
+bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, bool *steps_loaded)
+{
+    Arena   scratch = arena_new("checkpoint");
+    StFile *f = st_read(&scratch, d, path);
+    bool    ok = f != NULL;
+    if (ok) {
+        Load l = load_new(&scratch, d, path, f, p, MODE_INIT);
+        /* A step size says where the levels of so many bits lie: with other bits it would be wrong by a power of two.
+         */
+        l.take_steps = str_eq(st_meta(f, "method"), id->method) && str_eq(st_meta(f, "bits"), id->bits);
+        ok = find_sources(&l) && check_unknown(&l);
+        if (ok) {
+            copy_tensors(&l);
+            *steps_loaded = l.missing_steps == 0;
+        }
+    }
+    arena_free(&scratch);
+    return ok;
+}
