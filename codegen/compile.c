@@ -1,0 +1,154 @@
+/* compile.c: from a lowered graph to a Program: tensors that the host knows, launches in order, memory by reference.
+ *
+ * Tested by tests/unit/test_compile.c. */
+#include "codegen/codegen.h"
+
+#include <string.h>
+
+static const ArenaKind compile_arenas[] = {
+    [MEM_NONE] = ARENA_WORK, [MEM_IO] = ARENA_IO,     [MEM_PARAM] = ARENA_PARAM,
+    [MEM_STATE] = ARENA_STATE, [MEM_WORK] = ARENA_WORK,
+};
+
+static MemRef compile_ref(Place p) { return (MemRef){ compile_arenas[p.kind], p.offset }; }
+
+/* ---- Tensors ------------------------------------------------------------------------------------------------------- */
+
+static ProgTensor compile_tensor(Arena *a, const Graph *g, ValueId id, TensorKind kind, const char *name)
+{
+    const Value *v = ir_value(g, id);
+    ProgTensor   t = {
+          .kind = kind,
+          .name = arena_strdup(a, name),
+          .dtype = v->type.dtype,
+          .rank = v->type.shape.rank,
+          .nhwc = v->type.layout == LAYOUT_NHWC,
+          .elems = shape_elems(v->type.shape),
+          .bytes = type_bytes(v->type),
+          .at = compile_ref(v->place),
+    };
+    memcpy(t.dim, v->type.shape.dim, sizeof(t.dim));
+    return t;
+}
+
+static void compile_leaf(Arena *a, const Graph *g, ValueId id, ProgTensor *t)
+{
+    const Value *v = ir_value(g, id);
+    TensorKind   kind = v->op == OP_INPUT ? TENSOR_INPUT : v->op == OP_PARAM ? TENSOR_PARAM : TENSOR_STATE;
+    *t = compile_tensor(a, g, id, kind, v->name);
+    if (kind == TENSOR_INPUT)
+        return;
+    t->init = arena_strdup(a, ir_text(v, A_INIT));
+    t->init_value = ir_float(v, A_VALUE);
+    t->group = "";
+    if (kind == TENSOR_PARAM) {
+        t->fan = ir_int(v, A_FAN);
+        t->group = arena_strdup(a, ir_text(v, A_GROUP));
+    }
+}
+
+static void compile_tensors(Arena *a, const Graph *g, Program *p)
+{
+    p->tensors = ARENA_ARRAY(a, ProgTensor, g->order.len);
+    for (int32_t i = 0; i < g->order.len; i++) {
+        ValueId      id = g->order.at[i];
+        const Value *v = ir_value(g, id);
+        if (ir_has(g, id, T_LEAF))
+            compile_leaf(a, g, id, &p->tensors[p->n_tensors++]);
+        else if (v->op == OP_OUTPUT)
+            p->tensors[p->n_tensors++] = compile_tensor(a, g, v->in[0], TENSOR_OUTPUT, v->name);
+    }
+}
+
+/* ---- Launches ------------------------------------------------------------------------------------------------------ */
+
+static const CallKind compile_calls[OP_COUNT] = {
+    [OP_CONV2D] = CALL_CONV_FWD,         [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
+    [OP_LINEAR] = CALL_LINEAR_FWD,       [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X, [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
+};
+
+/* Shapes of the convolution that v computes, or is a gradient of: input, weight, output. */
+static CallDesc compile_call(const Graph *g, ValueId id)
+{
+    const Value *v = ir_value(g, id);
+    CallDesc     d = { .kind = compile_calls[v->op], .stride = 1, .groups = 1, .h = 1, .w = 1, .r = 1, .s = 1, .oh = 1, .ow = 1 };
+    Shape        a = ir_value(g, v->in[0])->type.shape, b = ir_value(g, v->in[1])->type.shape, out = v->type.shape;
+    bool         fwd = d.kind == CALL_CONV_FWD || d.kind == CALL_LINEAR_FWD;
+    bool         bwd_x = d.kind == CALL_CONV_BWD_X || d.kind == CALL_LINEAR_BWD_X;
+    Shape        x = fwd ? a : bwd_x ? out : b, w = fwd || bwd_x ? b : out, y = fwd ? out : a;
+    d.bias = fwd && v->n_in == 3;
+    d.n = x.dim[0];
+    d.c = x.dim[1];
+    d.k = w.dim[0];
+    if (x.rank == 4) {
+        d.h = x.dim[2], d.w = x.dim[3];
+        d.r = w.dim[2], d.s = w.dim[3];
+        d.oh = y.dim[2], d.ow = y.dim[3];
+        d.stride = ir_int(v, A_STRIDE);
+        d.groups = ir_int(v, A_GROUPS);
+        memcpy(d.pad, ir_pads(v, A_PAD), sizeof(d.pad));
+    }
+    return d;
+}
+
+static MemRef *compile_bufs(Arena *a, const Group *group)
+{
+    MemRef *refs = ARENA_ARRAY(a, MemRef, group->n_bound);
+    for (int32_t i = 0; i < group->n_bound; i++)
+        refs[i] = compile_ref(group->bound_at[i]);
+    return refs;
+}
+
+/* The value that stands for group k: its last one. */
+static ValueId *compile_heads(Arena *a, const Graph *g)
+{
+    ValueId *heads = ARENA_ARRAY(a, ValueId, g->groups.len + 1);
+    for (int32_t i = 0; i < g->order.len; i++)
+        if (ir_value(g, g->order.at[i])->group >= 0)
+            heads[ir_value(g, g->order.at[i])->group] = g->order.at[i];
+    return heads;
+}
+
+static bool compile_launches(Arena *a, Diag *d, const Graph *g, KernelJit *jit, CallLib *lib, Program *p)
+{
+    Kernel **kernels = ARENA_ARRAY(a, Kernel *, g->groups.len + 1);
+    ValueId *heads = compile_heads(a, g);
+    p->n_launches = g->groups.len;
+    p->launches = ARENA_ARRAY(a, Launch, g->groups.len + 1);
+    for (int32_t k = 0; k < g->groups.len; k++) {
+        const Group *group = &g->groups.at[k];
+        Launch      *l = &p->launches[k];
+        *l = (Launch){ .name = arena_strdup(a, group->name), .bufs = compile_bufs(a, group), .n_bufs = group->n_bound };
+        l->backward = ir_value(g, heads[k])->backward;
+        if (group->kernel != NULL) {
+            l->kind = LAUNCH_KERNEL;
+            l->image = p->n_images;
+            kernels[p->n_images++] = group->kernel;
+        } else {
+            l->kind = LAUNCH_CALL;
+            l->call = compile_call(g, heads[k]);
+            l->scratch_bytes = lib->scratch_bytes(lib->self, &l->call);
+        }
+    }
+    p->images = ARENA_ARRAY(a, KernelImage, p->n_images + 1);
+    if (!jit_compile(jit, d, kernels, p->n_images, p->images))
+        return false;
+    for (int32_t k = 0; k < p->n_launches; k++) {
+        Launch *l = &p->launches[k];
+        if (l->kind == LAUNCH_KERNEL)
+            l->scratch_bytes = p->images[l->image].scratch_bytes;
+        p->bytes[ARENA_SCRATCH] = dt_max64(p->bytes[ARENA_SCRATCH], l->scratch_bytes);
+    }
+    return true;
+}
+
+Program *codegen_program(Arena *a, Diag *d, const Graph *g, KernelJit *jit, CallLib *lib)
+{
+    Program *p = ARENA_NEW(a, Program);
+    p->arena = a;
+    p->name = arena_strdup(a, g->name);
+    for (int32_t k = MEM_IO; k <= MEM_WORK; k++)
+        p->bytes[compile_arenas[k]] = g->bytes[k];
+    compile_tensors(a, g, p);
+    return compile_launches(a, d, g, jit, lib, p) ? p : NULL;
+}
