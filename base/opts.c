@@ -1,8 +1,8 @@
 /* opts.c: command lines. One table of OptDef is the parser, the help and the documentation, so that they agree.
  *
  * --name=value and --name value are the same, except for an option that may stand bare (a flag, or one with the empty
- * word among its choices): its value needs the '='. The last of several wins; lists add up, and what the command line gives
- * replaces their default. Every mistake is reported, not only the first. Tested by tests/unit/test_base.c. */
+ * word among its choices): its value needs the '='. The last of several wins; lists add up, and what the command line
+ * gives replaces their default. Every mistake is reported, not only the first. Tested by tests/unit/test_base.c. */
 #include "base/base.h"
 
 #include <errno.h>

@@ -1,0 +1,191 @@
+/* bench.c: `detent bench`: the time of a training step, float and quantized, taken in turns in one process.
+ *
+ * Machines are shared and change their clock, so only ratios of neighbouring steps mean anything: each round runs one step
+ * of every variant, and the ratios are taken within rounds. With --serve it runs one step for each line on stdin and
+ * answers with the seconds: that is how bench/step puts PyTorch into the same rounds.
+ *
+ * Tested by tests/unit/test_cli.c (that it runs and reports; never that it is fast). */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BENCH_WARMUP = 3 };
+
+typedef struct BenchVariant {
+    const char   *name;
+    Session      *s;
+    LoadedProgram train;
+    double       *seconds; /* by round */
+    double        compile_seconds;
+} BenchVariant;
+
+/* The same images, labels and rates for every variant; first weights from the seed. */
+static void bench_fill(const LoadedProgram *p, const Session *s)
+{
+    for (int32_t i = 0; i < p->program->n_tensors; i++) {
+        const ProgTensor *t = &p->program->tensors[i];
+        if (t->kind != TENSOR_INPUT)
+            continue;
+        void *at = exec_ptr(p->exec, p->index, t);
+        for (int64_t j = 0; j < t->elems; j++) {
+            if (str_eq(t->name, "lr"))
+                ((float *)at)[j] = 0.01f;
+            else if (t->dtype == DTYPE_F32)
+                ((float *)at)[j] = rng_normal(s->opt.seed, 1, 0, (uint64_t)j);
+            else if (t->dtype == DTYPE_I32)
+                ((int32_t *)at)[j] = (int32_t)(rng_u32(s->opt.seed, 2, 0, (uint64_t)j) % (uint32_t)dt_max64(s->model->classes, 1));
+            else
+                ((uint32_t *)at)[j] = 1;
+        }
+    }
+}
+
+/* A variant of the session's network under another recipe. */
+static bool bench_open(BenchVariant *v, const Session *like, const char *method, const char *bits)
+{
+    v->s = ARENA_NEW((Arena *)&like->arena, Session);
+    *v->s = (Session){ .arena = arena_new("variant"), .diag = diag_new(stderr), .opt = like->opt, .out = like->out };
+    v->s->opt.method = method;
+    v->s->opt.bits = bits;
+    if (str_eq(method, "float"))
+        v->s->opt.layers = (StrList){ 0 };
+    if (!session_open(v->s, like->model))
+        return false;
+    double start = time_now_s();
+    v->train = session_load(v->s, STEP_TRAIN);
+    v->compile_seconds = time_now_s() - start;
+    if (v->train.program == NULL || !program_init(&v->s->diag, v->train, v->s->opt.seed))
+        return false;
+    if (session_needs_init(v->s)) {
+        LoadedProgram init = session_load(v->s, STEP_INIT);
+        if (init.program == NULL)
+            return false;
+        bench_fill(&init, v->s);
+        exec_run(init.exec, init.index);
+    }
+    bench_fill(&v->train, v->s);
+    return true;
+}
+
+static void bench_close(BenchVariant *v)
+{
+    if (v->s != NULL)
+        session_close(v->s);
+}
+
+static double bench_step(const BenchVariant *v)
+{
+    double start = time_now_s();
+    exec_run(v->train.exec, v->train.index);
+    return time_now_s() - start;
+}
+
+static int bench_by_value(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return a < b ? -1 : a > b;
+}
+
+static double bench_median(Arena *a, const double *x, int64_t n)
+{
+    double *sorted = arena_copy(a, x, sizeof(double) * (size_t)n);
+    qsort(sorted, (size_t)n, sizeof(double), bench_by_value);
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static double bench_min(const double *x, int64_t n)
+{
+    double m = x[0];
+    for (int64_t i = 1; i < n; i++)
+        m = x[i] < m ? x[i] : m;
+    return m;
+}
+
+static void bench_print(Session *s, const BenchVariant *v, int32_t n)
+{
+    Arena  *a = &s->arena;
+    int64_t rounds = s->opt.rounds;
+    double *ratio = ARENA_ARRAY(a, double, rounds);
+    fprintf(s->out, "%-16s %10s %10s %10s %10s %12s %10s %10s\n", "variant", "min ms", "median ms", "images/s", "/ float", "(min ratio)", "saved", "compile s");
+    for (int32_t i = 0; i < n; i++) {
+        for (int64_t r = 0; r < rounds; r++)
+            ratio[r] = v[i].seconds[r] / v[0].seconds[r];
+        double median = bench_median(a, v[i].seconds, rounds);
+        fprintf(s->out, "%-16s %10.2f %10.2f %10.0f %10.3f %12.3f %10s %10.2f\n", v[i].name, 1e3 * bench_min(v[i].seconds, rounds), 1e3 * median,
+                (double)s->opt.batch / median, bench_median(a, ratio, rounds), bench_min(ratio, rounds),
+                str_bytes(a, v[i].train.program->saved_bytes), v[i].compile_seconds);
+    }
+}
+
+static void bench_print_json(Session *s, const BenchVariant *v, int32_t n)
+{
+    fprintf(s->out, "[");
+    for (int32_t i = 0; i < n; i++) {
+        fprintf(s->out, "%s{\"variant\": \"%s\", \"compile_seconds\": %.4f, \"saved_bytes\": %lld, \"seconds\": [", i > 0 ? ",\n " : "", v[i].name,
+                v[i].compile_seconds, (long long)v[i].train.program->saved_bytes);
+        for (int64_t r = 0; r < s->opt.rounds; r++)
+            fprintf(s->out, "%s%.6f", r > 0 ? ", " : "", v[i].seconds[r]);
+        fprintf(s->out, "]}");
+    }
+    fprintf(s->out, "]\n");
+}
+
+/* One step for each line on stdin. */
+static int bench_serve(Session *s, BenchVariant *v)
+{
+    char line[64];
+    for (int i = 0; i < BENCH_WARMUP; i++)
+        bench_step(v);
+    fprintf(s->out, "ready compile_seconds=%.4f saved_bytes=%lld %s; %s\n", v->compile_seconds, (long long)v->train.program->saved_bytes,
+            jit_describe(&s->arena, v->s->jit), v->s->lib->name);
+    fflush(s->out);
+    while (fgets(line, sizeof(line), stdin) != NULL) {
+        fprintf(s->out, "%.6f\n", bench_step(v));
+        fflush(s->out);
+    }
+    return EXIT_OK;
+}
+
+static int bench_rounds(Session *s, BenchVariant *v, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        v[i].seconds = ARENA_ARRAY(&s->arena, double, s->opt.rounds);
+        for (int w = 0; w < BENCH_WARMUP; w++)
+            bench_step(&v[i]);
+    }
+    for (int64_t r = 0; r < s->opt.rounds; r++)
+        for (int32_t i = 0; i < n; i++)
+            v[i].seconds[r] = bench_step(&v[i]);
+    if (s->opt.json) {
+        bench_print_json(s, v, n);
+        return EXIT_OK;
+    }
+    fprintf(s->out, "%s, batch %lld, %d threads, %lld rounds in turns\n%s; %s\n", s->model->name, (long long)s->opt.batch,
+            exec_threads(v[0].train.exec), (long long)s->opt.rounds, jit_describe(&s->arena, v[0].s->jit), v[0].s->lib->name);
+    bench_print(s, v, n);
+    return EXIT_OK;
+}
+
+int command_bench(Session *s, const StrList *rest)
+{
+    (void)rest;
+    BenchVariant v[2] = { 0 };
+    bool         quantized = session_needs_init(s);
+    int32_t      n = 0;
+    int          code = EXIT_MISTAKE;
+    if (s->opt.serve || !quantized) {
+        v[n++].name = s->recipe.method;
+        if (bench_open(&v[0], s, s->opt.method, s->opt.bits))
+            code = s->opt.serve ? bench_serve(s, &v[0]) : bench_rounds(s, v, n);
+    } else {
+        v[0].name = "float";
+        v[1].name = arena_printf(&s->arena, "%s %s", s->opt.method, s->opt.bits);
+        n = 2;
+        if (bench_open(&v[0], s, "float", "float") && bench_open(&v[1], s, s->opt.method, s->opt.bits))
+            code = bench_rounds(s, v, n);
+    }
+    for (int32_t i = 0; i < n; i++)
+        bench_close(&v[i]);
+    return code;
+}

@@ -1,0 +1,109 @@
+/* check_calls.c: a library call against plain loops in double precision.
+ *
+ * Libraries add up in an order of their own, in single precision, so equality is not to be had. For a sum of n products the
+ * error is at most n 2^-24 times the sum of their sizes; with partial sums and signs that vary it grows as the root of n.
+ * Allowed is (4 + sqrt n) 2^-24 times the sum of sizes, element by element: a wrong tap or a product in bfloat16
+ * (2^-9) is far outside.
+ *
+ * Tested by tests/unit/test_check.c and tests/unit/test_exec.c. */
+#include "cli/check.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CALL_STREAM = 0x63616c6c };
+
+static const char *const call_names[] = { "conv forward", "conv gradient x", "conv gradient w",
+                                          "linear forward", "linear gradient x", "linear gradient w" };
+
+const char *check_call_text(Arena *a, const CallDesc *d)
+{
+    Str s = str_new(a);
+    str_printf(&s, "%s %lldx%lld", call_names[d->kind], (long long)d->n, (long long)d->c);
+    if (d->kind < CALL_LINEAR_FWD)
+        str_printf(&s, "x%lldx%lld -> %lld, %lldx%lld stride %lld", (long long)d->h, (long long)d->w, (long long)d->k,
+                   (long long)d->r, (long long)d->s, (long long)d->stride);
+    else
+        str_printf(&s, " -> %lld", (long long)d->k);
+    if (d->pad[0] + d->pad[1] + d->pad[2] + d->pad[3] > 0)
+        str_printf(&s, " pad %lld,%lld,%lld,%lld", (long long)d->pad[0], (long long)d->pad[1], (long long)d->pad[2],
+                   (long long)d->pad[3]);
+    if (d->groups > 1)
+        str_printf(&s, " groups %lld", (long long)d->groups);
+    if (d->bias)
+        str_add(&s, " bias");
+    return s.s;
+}
+
+/* x, w, bias, y and their gradients have these sizes. */
+typedef struct CallSizes {
+    int64_t buf[CALL_MAX_BUFS];
+    int32_t n; /* the last one is the result */
+    int64_t products;
+} CallSizes;
+
+static CallSizes call_sizes(const CallDesc *d)
+{
+    int64_t x = d->n * d->c * d->h * d->w, w = d->k * (d->c / d->groups) * d->r * d->s, y = d->n * d->k * d->oh * d->ow;
+    switch (d->kind) {
+    case CALL_CONV_FWD:
+    case CALL_LINEAR_FWD:
+        return d->bias ? (CallSizes){ { x, w, d->k, y }, 4, w / d->k + 1 } : (CallSizes){ { x, w, y }, 3, w / d->k };
+    case CALL_CONV_BWD_X:
+    case CALL_LINEAR_BWD_X:
+        return (CallSizes){ { y, w, x }, 3, w / (d->c / d->groups) };
+    case CALL_CONV_BWD_W:
+    case CALL_LINEAR_BWD_W:
+        return (CallSizes){ { y, x, w }, 3, d->n * d->oh * d->ow };
+    }
+    DT_UNREACHABLE("call kind %d", (int)d->kind);
+}
+
+static float *call_buf(Arena *a, int64_t n, uint32_t stream, uint64_t seed)
+{
+    char *at = arena_alloc(a, sizeof(float) * (size_t)n + 64);
+    float *x = (float *)(at + (-(uintptr_t)at & 63));
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 2 * rng_uniform(seed, CALL_STREAM, stream, (uint64_t)i) - 1;
+    return x;
+}
+
+static void call_compare(Arena *a, const float *found, const float *expected, const float *sizes, int64_t n, double unit,
+                         CallResult *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double bound = unit * (double)sizes[i] + 1e-30, error = fabs((double)found[i] - (double)expected[i]) / bound;
+        if (error <= out->worst)
+            continue;
+        out->worst = error;
+        if (!(error <= 1) && out->ok) {
+            out->ok = false;
+            out->where = arena_printf(a, "element %lld is %.9g, plain loops have %.9g", (long long)i, (double)found[i],
+                                      (double)expected[i]);
+        }
+    }
+}
+
+bool check_call(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, uint64_t seed, CallResult *out)
+{
+    Arena     scratch = arena_new("call check");
+    CallSizes s = call_sizes(call);
+    void     *bufs[CALL_MAX_BUFS], *plain[CALL_MAX_BUFS];
+    int64_t   n = s.buf[s.n - 1];
+    for (int32_t i = 0; i < s.n; i++)
+        bufs[i] = plain[i] = call_buf(&scratch, s.buf[i], (uint32_t)i, seed);
+    plain[s.n - 1] = call_buf(&scratch, n, 99, seed); /* two results, each begun with other garbage */
+    float *sizes = ARENA_ARRAY(&scratch, float, n);
+    *out = (CallResult){ .ok = true, .compared = n, .where = "" };
+    void *prepared = lib->prepare(lib->self, d, call);
+    if (prepared != NULL) {
+        char *work = arena_alloc(&scratch, (size_t)lib->scratch_bytes(lib->self, call) + 64);
+        lib->run(lib->self, prepared, bufs, work + (-(uintptr_t)work & 63));
+        if (lib->unprepare != NULL)
+            lib->unprepare(lib->self, prepared);
+        reference_call(call, plain, sizes);
+        call_compare(a, bufs[s.n - 1], plain[s.n - 1], sizes, n, (4 + sqrt((double)s.products)) * 0x1p-24, out);
+    }
+    arena_free(&scratch);
+    return prepared != NULL;
+}

@@ -1,0 +1,105 @@
+/* cli.h: the `detent` program: options, sessions, commands. A command is a row of cli/commands.c and one function.
+ *
+ * Exit codes: 0 done; 1 a mistake in what was given (reported), or a check that failed; 2 a wrong command line; 130
+ * interrupted. What a person reads goes to stderr, what a program may read (tables, IR, plans) to stdout. */
+#ifndef DETENT_CLI_H
+#define DETENT_CLI_H
+
+#include "codegen/codegen.h"
+#include "frontend/frontend.h"
+#include "passes/passes.h"
+#include "runtime/runtime.h"
+
+enum { EXIT_OK = 0, EXIT_MISTAKE = 1, EXIT_USAGE = 2 };
+
+/* ---- Options (options.c) ---------------------------------------------------------------------------------------- */
+
+/* One field a flag, for all commands; each command's help shows the groups that it reads. Numbers that a network's
+ * source may set are -1 when they were not given. */
+typedef struct CliOptions {
+    bool help, quiet, verbose;
+    /* what is trained */
+    const char *method, *bits;
+    StrList     layers;      /* PATTERN=w8a8 */
+    int64_t     edge_bits;
+    bool        batch_in_n;
+    int64_t     batch;
+    uint64_t    seed;        /* from seed_ */
+    int64_t     seed_;
+    /* how it is trained */
+    const char *data, *dataset, *schedule, *init, *out, *exp, *resume, *checkpoint;
+    int64_t     epochs, max_steps, save_every, log_every, eval_every;
+    double      lr, momentum, weight_decay, warmup;
+    bool        nesterov, no_augment;
+    /* how it is compiled and run */
+    const char *backend, *cache, *step;
+    int64_t     threads, vector_width;
+    bool        profile, json, serve;
+    int64_t     rounds;
+    PassOptions pass;
+} CliOptions;
+
+typedef enum OptGroup { OPTS_COMMON = 1, OPTS_RECIPE = 2, OPTS_TRAIN = 4, OPTS_RUN = 8, OPTS_PASSES = 16, OPTS_BENCH = 32 } OptGroup;
+
+/* Fills `out` from the table; words that are no options go to `rest`. */
+bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest) DT_CHECKED;
+void cli_options_help(Str *out, uint32_t groups);
+/* The options as they stand after the network's own defaults, for args.json; and back. */
+void cli_args(Arena *a, const CliOptions *o, const char *net, RunArgs *out);
+bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net) DT_CHECKED;
+
+/* ---- Session (session.c): a network, compiled -------------------------------------------------------------------- */
+
+typedef struct Session {
+    Arena           arena;
+    Diag            diag;
+    CliOptions      opt;
+    const DtModel  *model;
+    Recipe          recipe;
+    OptimizerConfig optimizer;
+    KernelJit      *jit;
+    CallLib        *lib;
+    Exec           *exec;
+    FILE           *out; /* dumps and tables */
+} Session;
+
+extern const Target session_target;
+/* Network, recipe and optimizer from the options; no code yet. False: reported. */
+bool session_open(Session *s, const DtModel *model) DT_CHECKED;
+void session_close(Session *s);
+/* The network's graph for a step, run through the passes. `ctx` (may be NULL) keeps what passes found. */
+Graph *session_graph(Session *s, StepKind step, PassCtx *ctx, bool *stopped);
+/* Compiler, library and execution; then a program for each step. */
+bool          session_backend(Session *s) DT_CHECKED;
+Program      *session_program(Session *s, StepKind step, Graph **graph);
+LoadedProgram session_load(Session *s, StepKind step); /* program NULL: reported */
+bool          session_needs_init(const Session *s);    /* the method has step sizes to find */
+
+/* ---- Commands (commands.c) --------------------------------------------------------------------------------------- */
+
+typedef struct Command {
+    const char *name, *args, *doc;
+    uint32_t    groups;
+    bool        takes_net;
+    int       (*run)(Session *s, const StrList *rest);
+} Command;
+extern const Command cli_commands[];
+extern const int32_t cli_n_commands;
+
+enum { CHECK_BATCH = 8 }; /* images in a step that is checked, unless asked otherwise: kernels are the same, only shorter */
+int command_train(Session *s, const StrList *rest);
+int command_eval(Session *s, const StrList *rest);
+int command_compile(Session *s, const StrList *rest);
+int command_dump(Session *s, const StrList *rest);
+int command_check(Session *s, const StrList *rest);
+int command_bench(Session *s, const StrList *rest);
+int command_info(Session *s, const StrList *rest);
+int command_doctor(Session *s, const StrList *rest);
+
+/* argv[1] is the command; `model` NULL: the next word names it. */
+int cli_run(int argc, char **argv, const DtModel *model);
+
+/* The whole of detent-opt (opt.c). */
+int opt_run(int argc, char **argv);
+
+#endif

@@ -1,0 +1,125 @@
+/* doctor.c: `detent doctor`: what this machine has, what Detent makes of it, what is missing and how to get it.
+ *
+ * Tested by tests/unit/test_cli.c. */
+#include "cli/cli.h"
+
+#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What the processor can do that decides which code runs. */
+typedef struct CpuFeature {
+    const char *name;
+    bool        has;
+} CpuFeature;
+
+static int32_t doctor_cpu(CpuFeature out[12])
+{
+    int32_t n = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#define CPU_(x) out[n++] = (CpuFeature){ x, __builtin_cpu_supports(x) != 0 }
+    CPU_("avx");
+    CPU_("avx2");
+    CPU_("fma");
+    CPU_("avx512f");
+    CPU_("avx512bw");
+    CPU_("avx512vl");
+    CPU_("avx512vnni");
+#undef CPU_
+#endif
+    return n;
+}
+
+/* One line of /proc/cpuinfo: the value of the first "key : value". */
+static const char *doctor_cpuinfo(Arena *a, const char *key)
+{
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char  line[4096];
+    if (f == NULL)
+        return "";
+    const char *found = "";
+    while (found[0] == 0 && fgets(line, sizeof(line), f) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, key, strlen(key)) == 0 && colon != NULL) {
+            colon[strcspn(colon, "\n")] = 0;
+            found = arena_strdup(a, colon + 2);
+        }
+    }
+    fclose(f);
+    return found;
+}
+
+static bool doctor_flag(const char *flags, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *at = strstr(flags, word); at != NULL; at = strstr(at + 1, word))
+        if ((at == flags || at[-1] == ' ') && (at[len] == ' ' || at[len] == 0))
+            return true;
+    return false;
+}
+
+/* ---- Is the library's 8-bit product exact here? ----------------------------------------------------------------------- */
+
+/* oneDNN's u8 x s8 products saturate in 16 bits on processors without VNNI or AMX. */
+static void doctor_int8(Session *s, const char *flags)
+{
+    bool vnni = doctor_flag(flags, "avx512_vnni") || doctor_flag(flags, "avx_vnni");
+    bool amx = doctor_flag(flags, "amx_int8");
+    fprintf(s->out, "int8 products   %s\n",
+            vnni || amx ? "exact at 8 bits (VNNI or AMX)" : "exact up to 7 bits: this processor has neither VNNI nor AMX, sums of two 8-bit products saturate");
+}
+
+/* ---- GPU libraries: looked for, never needed --------------------------------------------------------------------------- */
+
+typedef struct GpuLib {
+    const char *what, *names[3], *install;
+} GpuLib;
+
+static const GpuLib doctor_gpu_libs[] = {
+    { "CUDA driver", { "libcuda.so.1" }, "the NVIDIA driver of the system" },
+    { "NVRTC", { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so" }, "the CUDA toolkit, or: pip install nvidia-cuda-nvrtc" },
+    { "cuDNN", { "libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn.so" }, "pip install nvidia-cudnn-cu13" },
+};
+
+static void doctor_gpu(Session *s)
+{
+    for (int32_t i = 0; i < DT_COUNT(doctor_gpu_libs); i++) {
+        const GpuLib *lib = &doctor_gpu_libs[i];
+        const char   *found = NULL;
+        for (int32_t j = 0; j < 3 && lib->names[j] != NULL && found == NULL; j++) {
+            void *handle = dlopen(lib->names[j], RTLD_LAZY | RTLD_LOCAL);
+            if (handle != NULL) {
+                found = lib->names[j];
+                dlclose(handle);
+            }
+        }
+        if (found != NULL)
+            fprintf(s->out, "%-15s found %s\n", lib->what, found);
+        else
+            fprintf(s->out, "%-15s missing: %s\n", lib->what, lib->install);
+    }
+    fprintf(s->out, "GPU             not used by this version: training runs on the CPU\n");
+}
+
+int command_doctor(Session *s, const StrList *rest)
+{
+    (void)rest;
+    CpuFeature  cpu[12];
+    int32_t     n = doctor_cpu(cpu);
+    const char *flags = doctor_cpuinfo(&s->arena, "flags");
+    fprintf(s->out, "detent          " DT_VERSION "\n");
+    fprintf(s->out, "processor       %s, %ld cores\nfeatures       ", doctor_cpuinfo(&s->arena, "model name"), sysconf(_SC_NPROCESSORS_ONLN));
+    for (int32_t i = 0; i < n; i++)
+        if (cpu[i].has)
+            fprintf(s->out, " %s", cpu[i].name);
+    fprintf(s->out, "%s%s\n", doctor_flag(flags, "amx_int8") ? " amx_int8" : "", doctor_flag(flags, "amx_bf16") ? " amx_bf16" : "");
+    if (!session_backend(s))
+        return EXIT_MISTAKE;
+    fprintf(s->out, "kernels         %s\n", jit_describe(&s->arena, s->jit));
+    fprintf(s->out, "convolutions    %s\n", s->lib->name);
+    fprintf(s->out, "threads         %d\n", exec_threads(s->exec));
+    doctor_int8(s, flags);
+    doctor_gpu(s);
+    return EXIT_OK;
+}

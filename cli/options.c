@@ -1,0 +1,181 @@
+/* options.c: every flag of `detent`, once. Parser, help and args.json are made from these rows.
+ *
+ * Tested by tests/unit/test_cli.c. */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define AT_(field) offsetof(CliOptions, field)
+
+typedef struct CliOpt {
+    uint32_t group;
+    bool     recorded; /* part of what a run is: kept in args.json */
+    OptDef   def;
+} CliOpt;
+
+/* clang-format off */
+static const CliOpt cli_opts[] = {
+    { OPTS_COMMON, 0, { OPT_FLAG,   "help",     NULL,   NULL, NULL, 0, 0, AT_(help), "Show this help." } },
+    { OPTS_COMMON, 0, { OPT_FLAG,   "quiet",    NULL,   NULL, NULL, 0, 0, AT_(quiet), "Say only what went wrong." } },
+    { OPTS_COMMON, 0, { OPT_FLAG,   "verbose",  NULL,   NULL, NULL, 0, 0, AT_(verbose), "Say what is going on inside." } },
+    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, "float", 0, 0, AT_(method), "How weights and activations are quantized: float, lsq." } },
+    { OPTS_RECIPE, 1, { OPT_STRING, "bits",     "wNaM", NULL, NULL, 0, 0, AT_(bits), "Bits of weights and activations, 2 to 8: w4a4, w8a8 (w32: float). Default w8a8 for a method that quantizes." } },
+    { OPTS_RECIPE, 1, { OPT_LIST,   "layer",    "P=B",  NULL, NULL, 0, 0, AT_(layers), "Other bits for the layers that match P: 's0.*=w8a8', 'head=float'. Later ones win." } },
+    { OPTS_RECIPE, 1, { OPT_INT,    "edge-bits","N",    NULL, "8", 0, 8, AT_(edge_bits), "Bits of the first and the last layer; 0: like the others." } },
+    { OPTS_RECIPE, 1, { OPT_FLAG,   "batch-in-n", NULL, NULL, NULL, 0, 0, AT_(batch_in_n), "LSQ: count the batch in the gradient scale of activations, as most code does; the paper does not." } },
+    { OPTS_RECIPE, 1, { OPT_INT,    "batch",    "N",    NULL, "-1", -1, 65536, AT_(batch), "Images in a step; by default what the network asks for." } },
+    { OPTS_RECIPE, 1, { OPT_FLOAT,  "momentum", "X",    NULL, "-1", -1, 1, AT_(momentum), "Momentum of SGD." } },
+    { OPTS_RECIPE, 1, { OPT_FLOAT,  "weight-decay", "X", NULL, "-1", -1, 1, AT_(weight_decay), "L2 decay of weights (not of biases, norms and step sizes)." } },
+    { OPTS_RECIPE, 1, { OPT_FLAG,   "nesterov", NULL,   NULL, NULL, 0, 0, AT_(nesterov), "Nesterov's momentum." } },
+    { OPTS_RECIPE, 1, { OPT_INT,    "seed",     "N",    NULL, "1", 0, 9e15, AT_(seed_), "Of first weights, order of samples, augmentation, dropout." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "data",     "DIR",  NULL, NULL, 0, 0, AT_(data), "Where the data set lies, in the layout of its authors." } },
+    { OPTS_TRAIN,  1, { OPT_STRING, "dataset",  "NAME", NULL, NULL, 0, 0, AT_(dataset), "mnist or cifar10; by default what the network asks for." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "epochs",   "N",    NULL, "-1", -1, 1e6, AT_(epochs), "Passes over the training set." } },
+    { OPTS_TRAIN,  1, { OPT_FLOAT,  "lr",       "X",    NULL, "-1", -1, 1e3, AT_(lr), "Learning rate at its height." } },
+    { OPTS_TRAIN,  1, { OPT_STRING, "schedule", "S",    NULL, NULL, 0, 0, AT_(schedule), "cosine, constant or step:100,150 (epochs at which the rate is divided by 10)." } },
+    { OPTS_TRAIN,  1, { OPT_FLOAT,  "warmup",   "E",    NULL, "0", 0, 1e3, AT_(warmup), "Epochs in which the rate rises." } },
+    { OPTS_TRAIN,  1, { OPT_FLAG,   "no-augment", NULL, NULL, NULL, 0, 0, AT_(no_augment), "Training images as they are." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "init",     "FILE", NULL, NULL, 0, 0, AT_(init), "Begin with the weights of this checkpoint: float training first, then quantized." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "resume",   "RUN",  NULL, NULL, 0, 0, AT_(resume), "Go on with the run in this directory; its arguments hold." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "out",      "DIR",  NULL, NULL, 0, 0, AT_(out), "The run's directory; by default runs/NET/METHOD-BITS." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "exp",      "NAME", NULL, NULL, 0, 0, AT_(exp), "Name of the experiment: runs/NET/NAME." } },
+    { OPTS_TRAIN,  0, { OPT_INT,    "max-steps","N",    NULL, "0", 0, 9e15, AT_(max_steps), "Stop after this many steps in all." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "save-every", "N",  NULL, "0", 0, 9e15, AT_(save_every), "Steps between checkpoints; 0: at the end of each epoch." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "log-every","N",    NULL, "50", 1, 9e15, AT_(log_every), "Steps between rows of metrics.jsonl." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "eval-every", "N",  NULL, "1", 1, 9e15, AT_(eval_every), "Epochs between evaluations." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate." } },
+    { OPTS_RUN,    0, { OPT_CHOICE, "backend",  "B",    "cpu|interp", "cpu", 0, 0, AT_(backend), "cpu: LLVM and oneDNN. interp: the interpreter and plain loops, slow and simple." } },
+    { OPTS_RUN,    0, { OPT_INT,    "threads",  "N",    NULL, "0", 0, 1024, AT_(threads), "Threads; 0: one a core." } },
+    { OPTS_RUN,    0, { OPT_INT,    "vector-width", "N", NULL, "0", 0, 16, AT_(vector_width), "Floats in a vector: 4, 8, 16; 0: what the machine has." } },
+    { OPTS_RUN,    0, { OPT_CHOICE, "cache",    "C",    "rw|off", "rw", 0, 0, AT_(cache), "Compiled kernels are kept in $XDG_CACHE_HOME/detent." } },
+    { OPTS_RUN,    0, { OPT_FLAG,   "profile",  NULL,   NULL, NULL, 0, 0, AT_(profile), "Show where the time goes, launch by launch." } },
+    { OPTS_PASSES, 0, { OPT_CHOICE, "step",     "S",    "train|eval|init", "train", 0, 0, AT_(step), "Which step of the network: train, eval or init." } },
+    { OPTS_BENCH,  0, { OPT_INT,    "rounds",   "N",    NULL, "15", 3, 1000, AT_(rounds), "Rounds of the benchmark." } },
+    { OPTS_BENCH,  0, { OPT_FLAG,   "serve",    NULL,   NULL, NULL, 0, 0, AT_(serve), "Run one step for each line on stdin and answer with its seconds." } },
+    { OPTS_BENCH,  0, { OPT_FLAG,   "json",     NULL,   NULL, NULL, 0, 0, AT_(json), "The table as JSON on stdout." } },
+};
+/* clang-format on */
+
+/* The rows of the groups, those of the passes behind them. */
+static int32_t cli_defs(Arena *a, uint32_t groups, OptDef **out)
+{
+    int32_t n = 0;
+    *out = ARENA_ARRAY(a, OptDef, DT_COUNT(cli_opts) + pass_n_option_defs);
+    for (int32_t i = 0; i < DT_COUNT(cli_opts); i++)
+        if (cli_opts[i].group & groups)
+            (*out)[n++] = cli_opts[i].def;
+    for (int32_t i = 0; i < pass_n_option_defs && (groups & OPTS_PASSES); i++) {
+        (*out)[n] = pass_option_defs[i];
+        (*out)[n++].offset += AT_(pass);
+    }
+    return n;
+}
+
+/* Options of groups that a command does not take have their defaults all the same. */
+static bool cli_fill_defaults(Arena *a, Diag *d, CliOptions *out)
+{
+    OptDef *all;
+    StrList none = { 0 };
+    int32_t n = cli_defs(a, ~0u, &all);
+    return opts_parse(a, d, all, n, 0, NULL, out, &none);
+}
+
+bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest)
+{
+    OptDef *defs;
+    int32_t n = cli_defs(a, groups, &defs);
+    memset(out, 0, sizeof(*out));
+    if (!cli_fill_defaults(a, d, out) || !opts_parse(a, d, defs, n, argc, argv, out, rest))
+        return false;
+    out->seed = (uint64_t)out->seed_;
+    return true;
+}
+
+void cli_options_help(Str *out, uint32_t groups)
+{
+    OptDef *defs;
+    int32_t n = cli_defs(out->arena, groups, &defs);
+    opts_help(out, defs, n);
+}
+
+/* ---- args.json ----------------------------------------------------------------------------------------------------- */
+
+static const char *cli_arg_text(Arena *a, const OptDef *def, const CliOptions *o)
+{
+    const void *field = (const char *)o + def->offset;
+    switch (def->kind) {
+    case OPT_FLAG:
+        return *(const bool *)field ? "true" : "false";
+    case OPT_INT:
+        return arena_printf(a, "%lld", (long long)*(const int64_t *)field);
+    case OPT_FLOAT:
+        return arena_printf(a, "%.17g", *(const double *)field);
+    case OPT_STRING:
+    case OPT_CHOICE:
+        return *(const char *const *)field;
+    case OPT_LIST: {
+        const StrList *list = field;
+        Str            s = str_new(a);
+        for (int32_t i = 0; i < list->len; i++)
+            str_printf(&s, "%s%s", i > 0 ? "," : "", list->at[i]);
+        return list->len > 0 ? s.s : NULL;
+    }
+    }
+    DT_UNREACHABLE("option kind %d", (int)def->kind);
+}
+
+void cli_args(Arena *a, const CliOptions *o, const char *net, RunArgs *out)
+{
+    vec_push(a, out, (RunArg){ "net", net });
+    vec_push(a, out, (RunArg){ "data", o->data });
+    vec_push(a, out, (RunArg){ "version", DT_VERSION });
+    for (int32_t i = 0; i < DT_COUNT(cli_opts); i++) {
+        const char *text = cli_opts[i].recorded ? cli_arg_text(a, &cli_opts[i].def, o) : NULL;
+        if (text != NULL)
+            vec_push(a, out, (RunArg){ cli_opts[i].def.name, text });
+    }
+}
+
+/* Only these are set; where to run and what to resume stay as they are. */
+static int32_t cli_recorded_defs(Arena *a, OptDef **out)
+{
+    int32_t n = 0;
+    *out = ARENA_ARRAY(a, OptDef, DT_COUNT(cli_opts));
+    for (int32_t i = 0; i < DT_COUNT(cli_opts); i++)
+        if (cli_opts[i].recorded)
+            (*out)[n++] = cli_opts[i].def;
+    return n;
+}
+
+static const OptDef *cli_find(const OptDef *defs, int32_t n, const char *name)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (str_eq(defs[i].name, name))
+            return &defs[i];
+    return NULL;
+}
+
+/* The recorded arguments as a command line of their own. Where the data lies may be said anew. */
+bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net)
+{
+    char  **argv = ARENA_ARRAY(a, char *, args->len + 1);
+    int     argc = 0;
+    OptDef *defs;
+    StrList none = { 0 };
+    int32_t n = cli_recorded_defs(a, &defs);
+    for (int32_t i = 0; i < args->len; i++) {
+        const RunArg *arg = &args->at[i];
+        const OptDef *def = cli_find(defs, n, arg->key);
+        if (str_eq(arg->key, "net"))
+            *net = arg->value;
+        else if (str_eq(arg->key, "data") && o->data == NULL)
+            o->data = arg->value;
+        else if (def != NULL)
+            argv[argc++] = arena_printf(a, "--%s=%s", def->name, arg->value);
+    }
+    if (!opts_parse(a, d, defs, n, argc, argv, o, &none))
+        return false;
+    o->seed = (uint64_t)o->seed_;
+    return true;
+}

@@ -1,0 +1,174 @@
+/* session.c: from options to programs that run: network -> graph -> passes -> code -> memory. Every command that needs a
+ * network goes through here.
+ *
+ * Tested by tests/unit/test_cli.c and the end-to-end tests. */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const Target session_target = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
+
+/* What the command line left open is as the network says, else as most people would. */
+static void session_defaults(CliOptions *o, const DtTraining *t)
+{
+    o->batch = o->batch > 0 ? o->batch : t->batch > 0 ? t->batch : 128;
+    o->epochs = o->epochs >= 0 ? o->epochs : t->epochs > 0 ? t->epochs : 10;
+    o->lr = o->lr >= 0 ? o->lr : t->lr > 0 ? (double)t->lr : 0.1;
+    o->momentum = o->momentum >= 0 ? o->momentum : t->momentum > 0 ? (double)t->momentum : 0.9;
+    o->weight_decay = o->weight_decay >= 0 ? o->weight_decay : (double)t->weight_decay;
+    o->nesterov |= t->nesterov;
+    if (o->schedule == NULL)
+        o->schedule = t->schedule != NULL ? t->schedule : "cosine";
+    if (o->dataset == NULL)
+        o->dataset = t->data;
+    if (o->bits == NULL)
+        o->bits = str_eq(o->method, "float") ? "float" : "w8a8";
+}
+
+static const MethodInfo *session_method(Session *s)
+{
+    const char **names = ARENA_ARRAY(&s->arena, const char *, pass_n_methods);
+    for (int32_t i = 0; i < pass_n_methods; i++) {
+        names[i] = pass_methods[i].name;
+        if (str_eq(names[i], s->opt.method))
+            return &pass_methods[i];
+    }
+    diag_error(&s->diag, LOC_NONE, "--method: expected one of the methods, found '%s'", s->opt.method);
+    for (int32_t i = 0; i < pass_n_methods; i++)
+        diag_help(&s->diag, "%s: %s", pass_methods[i].name, pass_methods[i].doc);
+    return NULL;
+}
+
+static bool session_recipe(Session *s)
+{
+    const MethodInfo *method = session_method(s);
+    if (method == NULL)
+        return false;
+    s->recipe = (Recipe){ .method = method->name, .edge_bits = (int32_t)s->opt.edge_bits, .batch_in_n = s->opt.batch_in_n };
+    if (!method->quantizes && (!str_eq(s->opt.bits, "float") || s->opt.layers.len > 0)) {
+        diag_error(&s->diag, LOC_NONE, "--%s: method '%s' does not quantize", s->opt.layers.len > 0 ? "layer" : "bits", method->name);
+        diag_help(&s->diag, "add --method lsq, or leave the option out");
+        return false;
+    }
+    if (method->quantizes && !recipe_parse_bits(&s->recipe, &s->diag, s->opt.bits))
+        return false;
+    for (int32_t i = 0; i < s->opt.layers.len; i++)
+        if (!recipe_add_layer(&s->arena, &s->recipe, &s->diag, s->opt.layers.at[i]))
+            return false;
+    return true;
+}
+
+bool session_open(Session *s, const DtModel *model)
+{
+    s->model = model;
+    session_defaults(&s->opt, &model->training);
+    s->optimizer = (OptimizerConfig){ s->opt.momentum, s->opt.weight_decay, s->opt.nesterov };
+    return session_recipe(s);
+}
+
+void session_close(Session *s)
+{
+    if (s->exec != NULL)
+        exec_free(s->exec);
+    if (s->jit != NULL)
+        jit_free(s->jit);
+    diag_free(&s->diag);
+    arena_free(&s->arena);
+}
+
+/* ---- Graphs ---------------------------------------------------------------------------------------------------------- */
+
+Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
+{
+    Graph *g = frontend_build(&s->arena, &s->diag, s->model, s->opt.batch, step);
+    if (g == NULL)
+        return NULL;
+    Arena   scratch = arena_new("pass");
+    Str     explain = str_new(&s->arena);
+    PassCtx c = {
+        .scratch = &scratch,
+        .d = &s->diag,
+        .step = step,
+        .recipe = &s->recipe,
+        .optimizer = &s->optimizer,
+        .target = &session_target,
+        .keep = &s->arena,
+    };
+    if (s->opt.pass.explain_fusion != NULL) {
+        c.explain = &explain;
+        c.explain_scope = s->opt.pass.explain_fusion[0] != 0 ? s->opt.pass.explain_fusion : NULL;
+    }
+    bool ok = passes_run(&c, g, &s->opt.pass, s->out, stopped);
+    if (explain.len > 0)
+        fputs(explain.s, s->out);
+    c.scratch = NULL;
+    c.explain = NULL;
+    if (keep != NULL)
+        *keep = c;
+    arena_free(&scratch);
+    return ok ? g : NULL;
+}
+
+/* ---- Programs -------------------------------------------------------------------------------------------------------- */
+
+static const char *session_cache_dir(Session *s)
+{
+    if (str_eq(s->opt.cache, "off"))
+        return NULL;
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (xdg != NULL && xdg[0] == '/')
+        return arena_printf(&s->arena, "%s/detent", xdg);
+    return home != NULL && home[0] == '/' ? arena_printf(&s->arena, "%s/.cache/detent", home) : NULL;
+}
+
+bool session_backend(Session *s)
+{
+    if (s->exec != NULL)
+        return true;
+    if (s->opt.vector_width != 0 && s->opt.vector_width != 4 && s->opt.vector_width != 8 && s->opt.vector_width != 16) {
+        diag_error(&s->diag, LOC_NONE, "--vector-width: expected 4, 8, 16 or 0, found %lld", (long long)s->opt.vector_width);
+        return false;
+    }
+    JitOptions jit = { (int)s->opt.vector_width, session_cache_dir(s), s->opt.pass.dump_kernels };
+    bool       interp = str_eq(s->opt.backend, "interp");
+    s->jit = interp ? jit_interp_new(&s->arena) : jit_llvm_new(&s->arena, &s->diag, jit);
+    s->lib = interp ? calllib_reference(&s->arena) : calllib_onednn(&s->arena, &s->diag, (int)s->opt.threads);
+    if (s->jit == NULL || s->lib == NULL)
+        return false;
+    s->exec = exec_new(&s->arena, &s->diag, s->lib, (ExecOptions){ (int)s->opt.threads, s->opt.profile });
+    return s->exec != NULL;
+}
+
+Program *session_program(Session *s, StepKind step, Graph **graph)
+{
+    bool   stopped = false;
+    Graph *g = session_graph(s, step, NULL, &stopped);
+    if (graph != NULL)
+        *graph = g;
+    if (g == NULL || !session_backend(s))
+        return NULL;
+    if (stopped) {
+        diag_error(&s->diag, LOC_NONE, "--stop-after, --passes: the pipeline ends before there is a program to run");
+        return NULL;
+    }
+    Program *p = codegen_program(&s->arena, &s->diag, g, s->jit, s->lib);
+    if (p != NULL)
+        p->saved_bytes = passes_saved_bytes(g);
+    return p;
+}
+
+LoadedProgram session_load(Session *s, StepKind step)
+{
+    Program *p = session_program(s, step, NULL);
+    int32_t  index = p != NULL ? exec_add(s->exec, p) : -1;
+    return (LoadedProgram){ s->exec, index >= 0 ? p : NULL, index };
+}
+
+bool session_needs_init(const Session *s)
+{
+    for (int32_t i = 0; i < pass_n_methods; i++)
+        if (str_eq(pass_methods[i].name, s->recipe.method))
+            return pass_methods[i].quantizes;
+    return false;
+}
