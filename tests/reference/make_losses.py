@@ -61,11 +61,12 @@ def main():
     start = {detent_name(n): p for n, p in network(torch.float32).named_parameters()}
     losses, correct, _ = train(torch.float32)
     exact, _, state = train(torch.float64)
+    sampled = ["stem.conv1.weight", "s1.b0.conv1.weight", "head.weight"]
     shown = ["stem.bn1.running_mean", "stem.bn1.running_var", "s2.b2.bn2.running_var", "s1.b0.bn1.gamma", "head.bias"]
     out = {
         "made_by": f"make_losses.py with torch {torch.__version__}",
         "net": "resnet20", "seed": SEED, "batch": BATCH, "lr": LR, "momentum": MOMENTUM, "weight_decay": DECAY,
-        "first_weights": {n: [float(x) for x in start[n].detach().flatten()[:3]] for n in ("stem.conv1.weight", "s1.b0.conv1.weight", "head.weight")},
+        "first_weights": {n: [float(x) for x in start[n].detach().flatten()[:3]] for n in sampled},
         "losses": [round(x, 7) for x in losses], "losses_f64": [round(x, 9) for x in exact], "correct": correct,
         "after": {n: [round(float(x), 8) for x in state[n].flatten()[:4]] for n in shown},
     }

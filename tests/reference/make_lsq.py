@@ -56,9 +56,10 @@ def case(name, bits, signed, step, x, g):
     for end in (lo, hi):
         dx[t == end] = 0
         terms[t == end] = end * g[t == end] * scale
+    on_ends = int(((t == lo) | (t == hi)).sum())
     codes = np.rint(y.detach().numpy() / float(step))
     assert codes.min() >= lo and codes.max() <= hi
-    return {"name": name, "bits": bits, "lo": lo, "hi": hi, "step": f32(step), "scale": scale, "on_ends": int(((t == lo) | (t == hi)).sum()),
+    return {"name": name, "bits": bits, "lo": lo, "hi": hi, "step": f32(step), "scale": scale, "on_ends": on_ends,
             "dstep": terms.sum(), "dstep_abs": np.abs(terms).sum(), "x": [f32(v) for v in x], "g": [f32(v) for v in g],
             "codes": [int(c) for c in codes], "dx": [f32(v) for v in dx]}
 
@@ -95,8 +96,8 @@ def main():
     path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "lsq.json")
     write(path, cases)
     for c in cases:
-        codes = c["codes"]
-        print(f"{c['name']:<24} clipped {codes.count(c['lo']) + codes.count(c['hi']):>3} of {len(codes)}, on ends {c['on_ends']:>2}, dstep {c['dstep']:.6g}")
+        clipped = sum(k in (c["lo"], c["hi"]) for k in c["codes"])
+        print(f"{c['name']:<24} at or beyond the ends {clipped:>3} of {len(c['codes'])}, on them {c['on_ends']:>2}, dstep {c['dstep']:.6g}")
 
 
 main()
