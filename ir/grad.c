@@ -317,10 +317,18 @@ void grad_mse(GradCtx *c, ValueId id, ValueId dy)
 
 /* ---- Quantizers -------------------------------------------------------------------------------------------------- */
 
-/* LSQ (Esser et al. 2020): dx = dy inside the clip range, else 0; dstep = G sum dy d(x), see lsq_grad_step, with
- * G = 1 / sqrt(N hi), N the elements that share the step size: of the weight, or of one sample of an activation (of the
- * batch, if asked). The single step size of an activation is summed by channels first: rows of channels are what
- * reductions walk fastest. */
+/* The gradient scale of LSQ, G = 1 / sqrt(N hi) (Esser et al. 2020, section 2.2), makes the relative update of a step size
+ * like that of the weights when the step size is about 2 mean|x| / sqrt(hi), which is how it begins below 6 bits. From 6
+ * bits on it begins at max|x| / hi (see lsq_init), about sqrt(hi) times smaller, and so must its gradient be. */
+static double lsq_scale(const Value *v, double n)
+{
+    const double hi = (double)ir_int(v, A_HI);
+    return ir_int(v, A_BITS) < 6 ? 1.0 / sqrt(n * hi) : 1.0 / (sqrt(n) * hi);
+}
+
+/* LSQ: dx = dy inside the clip range, else 0; dstep = G sum dy d(x), see lsq_grad_step. N in G: the elements that share the
+ * step size: of the weight, or of one sample of an activation (of the batch, if asked). The single step size of an
+ * activation is summed by channels first: rows of channels are what reductions walk fastest. */
 static void grad_lsq(GradCtx *c, const Value *v, ValueId dy)
 {
     const ValueId x = v->in[0], step = v->in[1];
@@ -332,7 +340,7 @@ static void grad_lsq(GradCtx *c, const Value *v, ValueId dy)
     const bool   act = str_eq(ir_text(v, A_ROLE), "act") && s.rank >= 2;
     const bool   each = grad_shape(c, step).rank == 1; /* a step size for each channel */
     const double n = (double)(shape_elems(s) / (act && !c->batch_in_n ? s.dim[0] : 1) / (each ? s.dim[1] : 1));
-    const double scale = 1.0 / sqrt(n * (double)ir_int(v, A_HI));
+    const double scale = lsq_scale(v, n);
     if (each || !act) {
         const char *keep = each ? "c" : "";
         c->add(c, step, emit_like(c, v, OP_LSQ_GRAD_STEP, IR_IN(x, step, dy), AT(KEEP, keep), AF(SCALE, scale)));

@@ -164,18 +164,20 @@ static int32_t index_of(const ValueId *at, int32_t n, ValueId v)
     return -1;
 }
 
-/* Who takes the value: "a2" assigned to outer value 2, "o" the host, "w" another kernel. */
+/* Who takes the value: "a2" assigned to outer value 2, "o" the host, "w" other kernels, however many. */
 static void key_users(const Batch *b, Str *s, ValueId id, int32_t own, const ValueId *outer, int32_t n_outer)
 {
+    bool host = false, kernels = false;
     for (int32_t i = b->uses.first[id]; i < b->uses.first[id + 1]; i++) {
         ValueId user = b->uses.users[i];
         if (ir_is(b->g, user, OP_ASSIGN))
             str_printf(s, " a%d", index_of(outer, n_outer, ir_value(b->g, user)->in[0]));
         else if (ir_is(b->g, user, OP_OUTPUT))
-            str_add(s, " o");
-        else if (ir_value(b->g, user)->group != own)
-            str_add(s, " w");
+            host = true;
+        else
+            kernels |= ir_value(b->g, user)->group != own;
     }
+    str_printf(s, "%s%s", host ? " o" : "", kernels ? " w" : "");
 }
 
 static const char *batch_key(const Batch *b, int32_t k)
@@ -291,7 +293,8 @@ bool pass_batch(PassCtx *c, Graph *g)
 {
     if (g->groups.len == 0)
         return false; /* nothing was fused */
-    Batch b = { .c = c, .g = g, .uses = ir_uses(c->scratch, g), .n_old = g->order.len, .n = g->groups.len };
+    GroupedOrder old = grouped_order(c->scratch, g);
+    Batch        b = { .c = c, .g = g, .uses = ir_uses(c->scratch, g), .n_old = g->order.len, .n = g->groups.len };
     b.old = arena_copy(c->scratch, g->order.at, sizeof(ValueId) * (size_t)b.n_old);
     b.at = ARENA_ARRAY(c->scratch, BatchGroup, b.n);
     for (int32_t i = 0; i < b.n_old; i++) {
@@ -306,5 +309,5 @@ bool pass_batch(PassCtx *c, Graph *g)
     for (int32_t k = 0; k < b.n; k++)
         b.at[k].key = batch_key(&b, k);
     batch_write(&b);
-    return true;
+    return !grouped_order_same(&old, g);
 }

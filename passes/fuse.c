@@ -203,8 +203,9 @@ static void fuse_decide(FuseCtx *f)
 
 bool pass_fuse(PassCtx *c, Graph *g)
 {
-    int32_t n = g->values.len;
-    FuseCtx f = {
+    int32_t      n = g->values.len;
+    GroupedOrder old = grouped_order(c->scratch, g);
+    FuseCtx      f = {
         .c = c,
         .g = g,
         .uses = ir_uses(c->scratch, g),
@@ -215,5 +216,5 @@ bool pass_fuse(PassCtx *c, Graph *g)
     };
     fuse_decide(&f);
     fuse_make_groups(&f);
-    return true;
+    return !grouped_order_same(&old, g);
 }

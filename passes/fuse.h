@@ -35,4 +35,13 @@ bool  fuse_full_size(const FuseCtx *f, ValueId input, Space s);
 /* Puts stored values and reductions into groups and copies into each what it computes in place. */
 void fuse_make_groups(FuseCtx *f);
 
+/* The order and its groups as they were, to see whether a pass changed them. */
+typedef struct GroupedOrder {
+    const ValueId *order;
+    const int32_t *group;
+    int32_t        n;
+} GroupedOrder;
+GroupedOrder grouped_order(Arena *a, const Graph *g);
+bool         grouped_order_same(const GroupedOrder *old, const Graph *g);
+
 #endif

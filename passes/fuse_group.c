@@ -329,3 +329,23 @@ void fuse_make_groups(FuseCtx *f)
     write_groups(&p, old, n_old);
     pass_count(f->c, "kernels and calls", p.groups.len);
 }
+
+/* ---- Was anything changed? ------------------------------------------------------------------------------------------ */
+
+GroupedOrder grouped_order(Arena *a, const Graph *g)
+{
+    int32_t *group = ARENA_ARRAY(a, int32_t, g->order.len);
+    for (int32_t i = 0; i < g->order.len; i++)
+        group[i] = ir_value(g, g->order.at[i])->group;
+    return (GroupedOrder){ arena_copy(a, g->order.at, sizeof(ValueId) * (size_t)g->order.len), group, g->order.len };
+}
+
+bool grouped_order_same(const GroupedOrder *old, const Graph *g)
+{
+    if (old->n != g->order.len)
+        return false;
+    for (int32_t i = 0; i < old->n; i++)
+        if (old->order[i] != g->order.at[i] || old->group[i] != ir_value(g, old->order[i])->group)
+            return false;
+    return true;
+}

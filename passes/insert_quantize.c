@@ -245,21 +245,24 @@ static bool recipe_quantizes(PassCtx *c)
 
 /* ---- Rewriting -------------------------------------------------------------------------------------------------- */
 
-static ValueId emit_step_param(Builder *b, const char *name)
+/* Trained, except for the step size of what the host hands in: the grid of an image is the data's, and training it would
+ * cost the input gradient of the first layer, which nothing else needs. */
+static ValueId emit_step_leaf(Builder *b, ValueId x, const char *name)
 {
     const AttrSet attrs[] = { AT(INIT, "value"), AF(VALUE, 1.0), AT(GROUP, "step") };
+    bool          fixed = ir_is(b->g, x, OP_INPUT);
     Type          scalar = { .dtype = DTYPE_F32, .shape = shape_of(0, NULL), .layout = LAYOUT_ROWS };
-    return ir_leaf(b, OP_PARAM, name, scalar, attrs, DT_COUNT(attrs));
+    return ir_leaf(b, fixed ? OP_STATE : OP_PARAM, name, scalar, attrs, fixed ? 2 : 3);
 }
 
-/* The first step size, from the mean and the largest magnitude of x; the param is set to it. */
-static ValueId emit_first_step(Builder *b, ValueId x, ValueId param, Quantizer range, int32_t bits)
+/* The first step size, from the mean and the largest magnitude of x; the leaf is set to it. */
+static ValueId emit_first_step(Builder *b, ValueId x, ValueId leaf, Quantizer range, int32_t bits)
 {
     double  elems = (double)shape_elems(ir_value(b->g, x)->type.shape);
     ValueId mean = ir_emit(b, OP_REDUCE_ABS, IR_IN(x), AT(KEEP, ""), AF(SCALE, 1.0 / elems));
     ValueId most = ir_emit(b, OP_REDUCE_MAXABS, IR_IN(x), AT(KEEP, ""));
     ValueId step = ir_emit(b, OP_LSQ_INIT, IR_IN(mean, most), AI(HI, range.hi), AI(BITS, bits));
-    ir_assign(b, param, step);
+    ir_assign(b, leaf, step);
     return step;
 }
 
@@ -278,8 +281,8 @@ static ValueId emit_quantizer(Inserter *q, const Layer *l, Role role, Quantizer 
     Choice      choice = l->choice[role];
     const char *name = step_name(c->keep, l, role);
     ValueId     x = ir_mapped(&q->r, z.x);
-    ValueId     param = emit_step_param(b, name);
-    ValueId     step = c->step == STEP_INIT ? emit_first_step(b, x, param, z, choice.bits) : param;
+    ValueId     leaf = emit_step_leaf(b, x, name);
+    ValueId     step = c->step == STEP_INIT ? emit_first_step(b, x, leaf, z, choice.bits) : leaf;
     vec_push(c->keep, &c->quantizers,
              (QuantizerInfo){ .layer = arena_strdup(c->keep, l->name),
                               .role = roles[role].name,

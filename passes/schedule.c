@@ -2,9 +2,11 @@
  *
  * After fuse and batch the order is that of the groups. Without them each op becomes a group of its own. Values that no
  * effect needs are dropped. An `assign` is carried out by storing its value right into the leaf's memory; where the old
- * value is still read later (or the value already lives elsewhere) a copy at the very end of the step does it.
+ * value is still read later (or the value already lives elsewhere) a copy at the very end of the step does it. Where one
+ * leaf, or the host, gets the old value of another, that is taken aside at the very beginning: two states may swap.
  *
  * Tested by tests/unit/test_lower.c. */
+#include "passes/fuse.h"
 #include "passes/pass_impl.h"
 
 #include <string.h>
@@ -76,18 +78,82 @@ static int32_t schedule_last_read(const Graph *g, const Uses *u, ValueId v)
     return last;
 }
 
+/* Kernels read an element of the leaf before they store it, but only at the same point: a window, or a vector along another
+ * dimension than the kernel keeps, might come too late. */
+static bool schedule_reads_pointwise(const Graph *g, const Uses *u, ValueId leaf, int32_t group)
+{
+    for (int32_t i = u->first[leaf]; i < u->first[leaf + 1]; i++) {
+        const Value *user = ir_value(g, u->users[i]);
+        if (ir_has(g, u->users[i], T_VIEW) && !schedule_reads_pointwise(g, u, u->users[i], group))
+            return false;
+        if (user->group != group)
+            continue;
+        if (ir_has(g, u->users[i], T_NEST))
+            return false;
+        for (int32_t k = 0; k < ir_ops[user->op].n_attrs; k++)
+            if (ir_ops[user->op].attrs[k].id == A_AXIS && user->attr[k].i != 1)
+                return false;
+    }
+    return true;
+}
+
 /* May v be stored where the leaf's old value lies? */
 static bool schedule_in_place(const Graph *g, const Uses *u, ValueId leaf, ValueId v)
 {
     const Value *val = ir_value(g, v);
-    if (!ir_has(g, v, T_ELTWISE | T_REDUCE) || schedule_last_read(g, u, leaf) > val->group)
+    if (!ir_has(g, v, T_ELTWISE | T_REDUCE) || schedule_last_read(g, u, leaf) > val->group ||
+        !schedule_reads_pointwise(g, u, leaf, val->group))
         return false;
     int32_t assigns = 0;
     for (int32_t i = u->first[v]; i < u->first[v + 1]; i++)
         assigns += ir_is(g, u->users[i], OP_ASSIGN);
-    /* within its kernel the leaf is read point by point, or as a whole only before the end */
     return assigns == 1 && shape_eq(val->type.shape, ir_value(g, leaf)->type.shape) &&
            val->type.layout == ir_value(g, leaf)->type.layout;
+}
+
+/* A copy of v for the assign e, in a group of its own. */
+static ValueId schedule_copy(PassCtx *c, Graph *g, ValueId e, ValueId v)
+{
+    Builder b = { .g = g, .d = c->d, .by = "schedule", .like = e };
+    ValueId copy = ir_emit(&b, OP_SCALE, IR_IN(v), AF(SCALE, 1.0));
+    ir_value(g, copy)->type.layout = ir_value(g, v)->type.layout;
+    schedule_single(g, copy);
+    pass_count(c, "copies for updates", 1);
+    return copy;
+}
+
+/* Does the effect hand on the old value of a leaf that is written in this step? */
+static bool schedule_needs_snapshot(const Graph *g, const Uses *u, ValueId effect, ValueId v)
+{
+    const Value *e = ir_value(g, effect);
+    if (e->op == OP_ASSIGN)
+        return e->in[1] == v;
+    ValueId leaf = schedule_owner(g, v);
+    bool    written = false;
+    for (int32_t i = u->first[leaf]; i < u->first[leaf + 1]; i++)
+        written |= ir_is(g, u->users[i], OP_ASSIGN) && ir_value(g, u->users[i])->in[0] == leaf;
+    return e->op == OP_OUTPUT && written;
+}
+
+/* Old values of leaves that other leaves or the host get, right behind those leaves. */
+static void schedule_snapshots(PassCtx *c, Graph *g)
+{
+    int32_t  n = g->order.len;
+    Uses     uses = ir_uses(c->scratch, g);
+    ValueId *old = arena_copy(c->scratch, g->order.at, sizeof(ValueId) * (size_t)n);
+    g->order.len = 0;
+    for (int32_t i = 0; i < n; i++) {
+        vec_push(g->arena, &g->order, old[i]);
+        if (!ir_has(g, schedule_owner(g, old[i]), T_LEAF))
+            continue;
+        for (int32_t k = uses.first[old[i]]; k < uses.first[old[i] + 1]; k++) {
+            ValueId e = uses.users[k];
+            if (schedule_needs_snapshot(g, &uses, e, old[i])) {
+                ValueId copy = schedule_copy(c, g, e, old[i]);
+                ir_value(g, e)->in[ir_is(g, e, OP_ASSIGN) ? 1 : 0] = copy;
+            }
+        }
+    }
 }
 
 static void schedule_copies(PassCtx *c, Graph *g)
@@ -106,12 +172,8 @@ static void schedule_copies(PassCtx *c, Graph *g)
         ValueId e = effects.at[i];
         if (!ir_is(g, e, OP_ASSIGN) || schedule_in_place(g, &uses, ir_value(g, e)->in[0], ir_value(g, e)->in[1]))
             continue;
-        Builder b = { .g = g, .d = c->d, .by = "schedule", .like = e };
-        ValueId copy = ir_emit(&b, OP_SCALE, IR_IN(ir_value(g, e)->in[1]), AF(SCALE, 1.0));
-        ir_value(g, copy)->type.layout = ir_value(g, schedule_owner(g, ir_value(g, e)->in[1]))->type.layout;
+        ValueId copy = schedule_copy(c, g, e, ir_value(g, e)->in[1]);
         ir_value(g, e)->in[1] = copy;
-        schedule_single(g, copy);
-        pass_count(c, "copies for updates", 1);
     }
     for (int32_t i = 0; i < effects.len; i++)
         vec_push(g->arena, &g->order, effects.at[i]);
@@ -125,6 +187,7 @@ bool pass_schedule(PassCtx *c, Graph *g)
     for (int32_t i = 0; i < g->order.len && !fused; i++)
         if (!ir_has(g, g->order.at[i], T_LEAF | T_VIEW | T_EFFECT))
             schedule_single(g, g->order.at[i]);
+    schedule_snapshots(c, g);
     schedule_renumber(c, g);
     schedule_copies(c, g);
     pass_count(c, "launches", g->groups.len);

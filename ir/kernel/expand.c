@@ -10,7 +10,8 @@
  * Coefficients: Cephes (S. Moshier, expf and logf). Errors against double libm over all floats: exp 1.01 ulp (of
  * a denormal in the tail, which underflows gradually), log 0.80 ulp.
  *
- * Tested by tests/unit/test_kernel.c (a dense sample of all floats, the special values) and test_kernel_ir.c (dead code). */
+ * Tested by tests/unit/test_kernel.c (a dense sample of all floats, the special values) and test_kernel_ir.c (dead
+ * code). */
 #include <math.h>
 
 #include "ir/kernel/kernel_priv.h"
