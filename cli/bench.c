@@ -1,11 +1,11 @@
 /* bench.c: `detent bench`: the time of a training step, float and quantized, taken in turns in one process.
  *
- * Machines are shared and change their clock, so only ratios of neighbouring steps mean anything: each round runs one step
- * of every variant, and the ratios are taken within rounds. With --serve it runs one step for each line on stdin and
- * answers with the seconds: that is how bench/step puts PyTorch into the same rounds.
+ * Machines are shared and change their clock, so only ratios of neighbouring steps mean anything: each round runs one
+ * step of every variant, and the ratios are taken within rounds. With --serve it runs one step for each line on stdin
+ * and answers with the seconds: that is how bench/step puts PyTorch into the same rounds.
  *
  * Tested by tests/unit/test_cli.c (that it runs and reports; never that it is fast). */
-#include "cli/cli.h"
+#include "cli/bench.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,7 @@ enum { BENCH_WARMUP = 3 };
 typedef struct BenchVariant {
     const char   *name;
     Session      *s;
+    Graph        *graph;
     LoadedProgram train;
     double       *seconds; /* by round */
     double        compile_seconds;
@@ -34,7 +35,8 @@ static void bench_fill(const LoadedProgram *p, const Session *s)
             else if (t->dtype == DTYPE_F32)
                 ((float *)at)[j] = rng_normal(s->opt.seed, 1, 0, (uint64_t)j);
             else if (t->dtype == DTYPE_I32)
-                ((int32_t *)at)[j] = (int32_t)(rng_u32(s->opt.seed, 2, 0, (uint64_t)j) % (uint32_t)dt_max64(s->model->classes, 1));
+                ((int32_t *)at)[j] =
+                    (int32_t)(rng_u32(s->opt.seed, 2, 0, (uint64_t)j) % (uint32_t)dt_max64(s->model->classes, 1));
             else
                 ((uint32_t *)at)[j] = 1;
         }
@@ -46,14 +48,17 @@ static bool bench_open(BenchVariant *v, const Session *like, const char *method,
 {
     v->s = ARENA_NEW((Arena *)&like->arena, Session);
     *v->s = (Session){ .arena = arena_new("variant"), .diag = diag_new(stderr), .opt = like->opt, .out = like->out };
+    v->s->opt.profile = like->opt.kernels;
     v->s->opt.method = method;
     v->s->opt.bits = bits;
     if (str_eq(method, "float"))
         v->s->opt.layers = (StrList){ 0 };
     if (!session_open(v->s, like->model))
         return false;
-    double start = time_now_s();
-    v->train = session_load(v->s, STEP_TRAIN);
+    double   start = time_now_s();
+    Program *p = session_program(v->s, STEP_TRAIN, &v->graph);
+    int32_t  index = p != NULL ? exec_add(v->s->exec, p) : -1;
+    v->train = (LoadedProgram){ v->s->exec, index >= 0 ? p : NULL, index };
     v->compile_seconds = time_now_s() - start;
     if (v->train.program == NULL || !program_init(&v->s->diag, v->train, v->s->opt.seed))
         return false;
@@ -87,14 +92,14 @@ static int bench_by_value(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
-static double bench_median(Arena *a, const double *x, int64_t n)
+double bench_median(Arena *a, const double *x, int64_t n)
 {
     double *sorted = arena_copy(a, x, sizeof(double) * (size_t)n);
     qsort(sorted, (size_t)n, sizeof(double), bench_by_value);
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-static double bench_min(const double *x, int64_t n)
+double bench_min(const double *x, int64_t n)
 {
     double m = x[0];
     for (int64_t i = 1; i < n; i++)
@@ -107,14 +112,16 @@ static void bench_print(Session *s, const BenchVariant *v, int32_t n)
     Arena  *a = &s->arena;
     int64_t rounds = s->opt.rounds;
     double *ratio = ARENA_ARRAY(a, double, rounds);
-    fprintf(s->out, "%-16s %10s %10s %10s %10s %12s %10s %10s\n", "variant", "min ms", "median ms", "images/s", "/ float", "(min ratio)", "saved", "compile s");
+    fprintf(s->out, "%-16s %10s %10s %10s %10s %12s %10s %10s\n", "variant", "min ms", "median ms", "images/s",
+            "/ float", "(min ratio)", "saved", "compile s");
     for (int32_t i = 0; i < n; i++) {
         for (int64_t r = 0; r < rounds; r++)
             ratio[r] = v[i].seconds[r] / v[0].seconds[r];
         double median = bench_median(a, v[i].seconds, rounds);
-        fprintf(s->out, "%-16s %10.2f %10.2f %10.0f %10.3f %12.3f %10s %10.2f\n", v[i].name, 1e3 * bench_min(v[i].seconds, rounds), 1e3 * median,
-                (double)s->opt.batch / median, bench_median(a, ratio, rounds), bench_min(ratio, rounds),
-                str_bytes(a, v[i].train.program->saved_bytes), v[i].compile_seconds);
+        fprintf(s->out, "%-16s %10.2f %10.2f %10.0f %10.3f %12.3f %10s %10.2f\n", v[i].name,
+                1e3 * bench_min(v[i].seconds, rounds), 1e3 * median, (double)s->opt.batch / median,
+                bench_median(a, ratio, rounds), bench_min(ratio, rounds), str_bytes(a, v[i].train.program->saved_bytes),
+                v[i].compile_seconds);
     }
 }
 
@@ -122,8 +129,8 @@ static void bench_print_json(Session *s, const BenchVariant *v, int32_t n)
 {
     fprintf(s->out, "[");
     for (int32_t i = 0; i < n; i++) {
-        fprintf(s->out, "%s{\"variant\": \"%s\", \"compile_seconds\": %.4f, \"saved_bytes\": %lld, \"seconds\": [", i > 0 ? ",\n " : "", v[i].name,
-                v[i].compile_seconds, (long long)v[i].train.program->saved_bytes);
+        fprintf(s->out, "%s{\"variant\": \"%s\", \"compile_seconds\": %.4f, \"saved_bytes\": %lld, \"seconds\": [",
+                i > 0 ? ",\n " : "", v[i].name, v[i].compile_seconds, (long long)v[i].train.program->saved_bytes);
         for (int64_t r = 0; r < s->opt.rounds; r++)
             fprintf(s->out, "%s%.6f", r > 0 ? ", " : "", v[i].seconds[r]);
         fprintf(s->out, "]}");
@@ -137,8 +144,8 @@ static int bench_serve(Session *s, BenchVariant *v)
     char line[64];
     for (int i = 0; i < BENCH_WARMUP; i++)
         bench_step(v);
-    fprintf(s->out, "ready compile_seconds=%.4f saved_bytes=%lld %s; %s\n", v->compile_seconds, (long long)v->train.program->saved_bytes,
-            jit_describe(&s->arena, v->s->jit), v->s->lib->name);
+    fprintf(s->out, "ready compile_seconds=%.4f saved_bytes=%lld %s; %s\n", v->compile_seconds,
+            (long long)v->train.program->saved_bytes, jit_describe(&s->arena, v->s->jit), v->s->lib->name);
     fflush(s->out);
     while (fgets(line, sizeof(line), stdin) != NULL) {
         fprintf(s->out, "%.6f\n", bench_step(v));
@@ -161,10 +168,11 @@ static int bench_rounds(Session *s, BenchVariant *v, int32_t n)
         bench_print_json(s, v, n);
         return EXIT_OK;
     }
-    fprintf(s->out, "%s, batch %lld, %d threads, %lld rounds in turns\n%s; %s\n", s->model->name, (long long)s->opt.batch,
-            exec_threads(v[0].train.exec), (long long)s->opt.rounds, jit_describe(&s->arena, v[0].s->jit), v[0].s->lib->name);
+    fprintf(s->out, "%s, batch %lld, %d threads, %lld rounds in turns\n%s; %s\n", s->model->name,
+            (long long)s->opt.batch, exec_threads(v[0].train.exec), (long long)s->opt.rounds,
+            jit_describe(&s->arena, v[0].s->jit), v[0].s->lib->name);
     bench_print(s, v, n);
-    return EXIT_OK;
+    return s->opt.kernels ? bench_kernels(v[n - 1].s, &v[n - 1].train, v[n - 1].graph) : EXIT_OK;
 }
 
 int command_bench(Session *s, const StrList *rest)
@@ -178,6 +186,10 @@ int command_bench(Session *s, const StrList *rest)
         v[n++].name = s->recipe.method;
         if (bench_open(&v[0], s, s->opt.method, s->opt.bits))
             code = s->opt.serve ? bench_serve(s, &v[0]) : bench_rounds(s, v, n);
+    } else if (s->opt.kernels) {
+        v[n++].name = arena_printf(&s->arena, "%s %s", s->opt.method, s->opt.bits);
+        if (bench_open(&v[0], s, s->opt.method, s->opt.bits))
+            code = bench_rounds(s, v, n);
     } else {
         v[0].name = "float";
         v[1].name = arena_printf(&s->arena, "%s %s", s->opt.method, s->opt.bits);

@@ -14,10 +14,11 @@ enum { EXIT_OK = 0, EXIT_MISTAKE = 1, EXIT_USAGE = 2 };
 
 /* ---- Options (options.c) ---------------------------------------------------------------------------------------- */
 
-/* One field a flag, for all commands; each command's help shows the groups that it reads. Numbers that a network's
- * source may set are -1 when they were not given. */
+/* One field a flag, for all commands; each command's help shows the groups that it reads. What was not given and has no
+ * default is 0 or NULL until session_open() has asked the network. */
 typedef struct CliOptions {
-    bool help, quiet, verbose;
+    bool    help, quiet, verbose;
+    StrList given;           /* names of the options that were given, on the command line or by a run's args.json */
     /* what is trained */
     const char *method, *bits;
     StrList     layers;      /* PATTERN=w8a8 */
@@ -34,7 +35,7 @@ typedef struct CliOptions {
     /* how it is compiled and run */
     const char *backend, *cache, *step;
     int64_t     threads, vector_width;
-    bool        profile, json, serve;
+    bool        profile, json, serve, kernels;
     int64_t     rounds;
     PassOptions pass;
 } CliOptions;
@@ -43,8 +44,10 @@ typedef enum OptGroup { OPTS_COMMON = 1, OPTS_RECIPE = 2, OPTS_TRAIN = 4, OPTS_R
 
 /* Fills `out` from the table; words that are no options go to `rest`. */
 bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest) DT_CHECKED;
+bool cli_given(const CliOptions *o, const char *name);
 void cli_options_help(Str *out, uint32_t groups);
-/* The options as they stand after the network's own defaults, for args.json; and back. */
+/* The options as they stand after the network's own defaults, for args.json; and back, where an option that was given
+ * otherwise is a mistake. `net`: the network's name, NULL when the arguments do not say. */
 void cli_args(Arena *a, const CliOptions *o, const char *net, RunArgs *out);
 bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net) DT_CHECKED;
 
@@ -54,6 +57,7 @@ typedef struct Session {
     Arena           arena;
     Diag            diag;
     CliOptions      opt;
+    const char     *program; /* how it was started: "detent", or the program of one network */
     const DtModel  *model;
     Recipe          recipe;
     OptimizerConfig optimizer;
@@ -66,9 +70,15 @@ typedef struct Session {
 extern const Target session_target;
 /* Network, recipe and optimizer from the options; no code yet. False: reported. */
 bool session_open(Session *s, const DtModel *model) DT_CHECKED;
+const MethodInfo *session_method(Arena *a, Diag *d, const char *name); /* NULL: reported */
+/* The recipe in words of the command line, "w4a4 --layer=s0.*=w8a8": the part of a run's identity that says how it is
+ * quantized; and back into the options. */
+const char *session_recipe_text(Session *s);
+bool        session_recipe_apply(Session *s, const char *method, const char *text) DT_CHECKED;
 void session_close(Session *s);
 /* The network's graph for a step, run through the passes. `ctx` (may be NULL) keeps what passes found. */
-Graph *session_graph(Session *s, StepKind step, PassCtx *ctx, bool *stopped);
+Graph   *session_graph(Session *s, StepKind step, PassCtx *ctx, bool *stopped);
+StepKind session_step(const CliOptions *o); /* --step */
 /* Compiler, library and execution; then a program for each step. */
 bool          session_backend(Session *s) DT_CHECKED;
 Program      *session_program(Session *s, StepKind step, Graph **graph);
@@ -86,6 +96,7 @@ typedef struct Command {
 extern const Command cli_commands[];
 extern const int32_t cli_n_commands;
 
+enum { EDGE_BITS = 8 };   /* of the first and the last layer, unless asked otherwise */
 enum { CHECK_BATCH = 8 }; /* images in a step that is checked, unless asked otherwise: kernels are the same, only shorter */
 int command_train(Session *s, const StrList *rest);
 int command_eval(Session *s, const StrList *rest);
@@ -96,7 +107,7 @@ int command_bench(Session *s, const StrList *rest);
 int command_info(Session *s, const StrList *rest);
 int command_doctor(Session *s, const StrList *rest);
 
-/* argv[1] is the command; `model` NULL: the next word names it. */
+/* argv[1] is the command; `model` NULL: the next word names it. dt_main() is this. */
 int cli_run(int argc, char **argv, const DtModel *model);
 
 /* The whole of detent-opt (opt.c). */

@@ -3,6 +3,7 @@
  * Tested by tests/unit/test_cli.c and tests/cli. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* clang-format off */
@@ -19,27 +20,35 @@ const Command cli_commands[] = {
 /* clang-format on */
 const int32_t cli_n_commands = DT_COUNT(cli_commands);
 
-static void cli_usage(FILE *out)
+static void   cli_usage(FILE *out, const char *program, const DtModel *model)
 {
-    fprintf(out, "detent " DT_VERSION ": quantization-aware training, compiled\n\nusage: detent COMMAND ... [options]\n\n");
+    fprintf(out, "Detent " DT_VERSION ": quantization-aware training, compiled\n\n");
+    if (model != NULL)
+        fprintf(out, "This program holds the network %s: %s.\n\n", model->name, model->doc);
+    fprintf(out, "usage: %s COMMAND %s[options]\n\n", program, model != NULL ? "" : "... ");
     for (int32_t i = 0; i < cli_n_commands; i++)
-        fprintf(out, "  %-8s %-6s %s\n", cli_commands[i].name, cli_commands[i].args, cli_commands[i].doc);
-    fprintf(out, "\nNET is a network that is built in (");
-    for (int32_t i = 0; i < frontend_n_models; i++)
-        fprintf(out, "%s%s", i > 0 ? ", " : "", frontend_models[i]->name);
-    fprintf(out, ") or a .c file.\n`detent COMMAND --help` lists the options; detent-opt works on IR text.\n");
+        fprintf(out, "  %-8s %-6s %s\n", cli_commands[i].name, model != NULL ? "" : cli_commands[i].args,
+                cli_commands[i].doc);
+    if (model == NULL) {
+        fprintf(out, "\nNET is a network that is built in (");
+        for (int32_t i = 0; i < frontend_n_models; i++)
+            fprintf(out, "%s%s", i > 0 ? ", " : "", frontend_models[i]->name);
+        fprintf(out, ") or a .c file.");
+    }
+    fprintf(out, "\n`%s COMMAND --help` lists the options; detent-opt works on IR text.\n", program);
 }
 
-static void cli_command_help(const Command *c)
+static void cli_command_help(const Command *c, const char *program, const DtModel *model)
 {
-    Arena a = arena_new("help");
-    Str   s = str_new(&a);
+    Arena       a = arena_new("help");
+    Str         s = str_new(&a);
+    const char *args = model != NULL ? "" : c->args;
     cli_options_help(&s, c->groups);
-    printf("usage: detent %s %s [options]\n\n%s\n\n%s", c->name, c->args, c->doc, s.s);
+    printf("usage: %s %s%s%s [options]\n\n%s\n\n%s", program, c->name, args[0] != 0 ? " " : "", args, c->doc, s.s);
     arena_free(&a);
 }
 
-static const Command *cli_find_command(Arena *a, Diag *d, const char *name)
+static const Command *cli_find_command(Arena *a, Diag *d, const char *program, const char *name)
 {
     const char *names[DT_COUNT(cli_commands)];
     for (int32_t i = 0; i < cli_n_commands; i++) {
@@ -47,57 +56,128 @@ static const Command *cli_find_command(Arena *a, Diag *d, const char *name)
         if (str_eq(names[i], name))
             return &cli_commands[i];
     }
-    diag_error(d, LOC_NONE, "detent: expected a command, found '%s'", name);
+    diag_error(d, LOC_NONE, "%s: expected a command, found '%s'", program, name);
     const char *near = str_nearest(a, name, names, cli_n_commands);
     if (near[0] != 0)
         diag_help(d, "did you mean %s?", near);
-    diag_help(d, "`detent --help` lists the commands");
+    diag_help(d, "`%s --help` lists the commands", program);
     return NULL;
+}
+
+/* A resumed run is what args.json says it was. `net` becomes its network. */
+static bool cli_resume(Session *s, const char **net)
+{
+    RunArgs args = { 0 };
+    if (!rundir_read_args(&s->arena, &s->diag, s->opt.resume, &args) ||
+        !cli_args_apply(&s->arena, &s->diag, &args, &s->opt, net))
+        return false;
+    if (*net == NULL)
+        diag_error(&s->diag, LOC_NONE, "--resume: %s/" RUN_ARGS " does not name the network", s->opt.resume);
+    return *net != NULL;
+}
+
+/* A network of a file is known by its weights alone: it may have been moved or renamed. */
+static bool cli_same_net(Session *s, const char *net, const DtModel *m)
+{
+    for (int32_t i = 0; i < frontend_n_models; i++)
+        if (str_eq(net, frontend_models[i]->name) && !str_eq(net, m->name)) {
+            diag_error(&s->diag, LOC_NONE, "--resume: expected a run of %s, found one of %s in %s", m->name, net,
+                       s->opt.resume);
+            diag_help(&s->diag, "leave the network out: the run knows it");
+            return false;
+        }
+    return true;
+}
+
+static bool cli_check_words(Session *s, const Command *c, const StrList *rest, int32_t least, int32_t most)
+{
+    if (rest->len > most)
+        diag_error(&s->diag, LOC_NONE, "%s %s: expected %s, found '%s' too", s->program, c->name,
+                   most > 0 ? "one network" : "only options", rest->at[most]);
+    else if (rest->len < least)
+        diag_error(&s->diag, LOC_NONE, "%s %s: expected a network, found none: a name such as mnist, or a .c file",
+                   s->program, c->name);
+    return rest->len >= least && rest->len <= most;
 }
 
 static int cli_run_command(Session *s, const Command *c, const StrList *rest, const DtModel *model)
 {
-    int32_t words = c->takes_net && model == NULL ? 1 : 0;
-    if (s->opt.resume != NULL && c->run == command_train && rest->len == 0)
-        return command_train(s, rest);
-    if (rest->len != words) {
-        if (rest->len > words)
-            diag_error(&s->diag, LOC_NONE, "detent %s: expected %s, found '%s' too", c->name, words > 0 ? "one network" : "no words", rest->at[words]);
-        else
-            diag_error(&s->diag, LOC_NONE, "detent %s: expected a network: a name such as mnist, or a .c file", c->name);
+    const PassOptions *pass = &s->opt.pass;
+    bool               resumes = s->opt.resume != NULL && (c->groups & OPTS_TRAIN) != 0;
+    int32_t            words = c->takes_net && model == NULL ? 1 : 0;
+    const char        *net = NULL;
+    if (!cli_check_words(s, c, rest, resumes ? 0 : words, words))
         return EXIT_USAGE;
-    }
     if (!c->takes_net)
         return c->run(s, rest);
+    if (pass->bisect_run != NULL) /* the command that it runs does the work */
+        return passes_bisect_run(&s->arena, &s->diag, pass, session_step(&s->opt), s->out) >= 0 ? EXIT_OK
+                                                                                                : EXIT_MISTAKE;
     if (c->run == command_check && s->opt.batch <= 0)
         s->opt.batch = CHECK_BATCH;
-    const DtModel *m = model != NULL ? model : frontend_find(&s->arena, &s->diag, rest->at[0]);
-    if (m == NULL || !session_open(s, m))
+    if (resumes && !cli_resume(s, &net))
         return EXIT_MISTAKE;
-    return c->run(s, rest);
+    const DtModel *m = model != NULL ? model : frontend_find(&s->arena, &s->diag, rest->len > 0 ? rest->at[0] : net);
+    if (m == NULL || (resumes && !cli_same_net(s, net, m)))
+        return EXIT_MISTAKE;
+    return session_open(s, m) ? c->run(s, rest) : EXIT_USAGE;
+}
+
+/* How this program was called, without its directory. */
+static const char *cli_program(int argc, char **argv, const DtModel *model)
+{
+    if (model == NULL || argc < 1)
+        return "detent";
+    const char *slash = strrchr(argv[0], '/');
+    return slash != NULL ? slash + 1 : argv[0];
+}
+
+static bool cli_is_help(const char *word)
+{
+    return str_eq(word, "--help") || str_eq(word, "-h") || str_eq(word, "help");
+}
+
+/* `detent help train` and `detent train -h` are `detent train --help`. */
+static int cli_command(Session *s, int argc, char **argv, const DtModel *model)
+{
+    StrList        rest = { 0 };
+    bool           help = argc > 2 && str_eq(argv[1], "help");
+    const Command *c = cli_find_command(&s->arena, &s->diag, s->program, argv[help ? 2 : 1]);
+    for (int i = 2; i < argc && !str_eq(argv[i], "--"); i++)
+        help |= str_eq(argv[i], "-h");
+    if (c != NULL && help) {
+        cli_command_help(c, s->program, model);
+        return EXIT_OK;
+    }
+    if (c == NULL || !cli_parse(&s->arena, &s->diag, c->groups, argc - 2, argv + 2, &s->opt, &rest))
+        return EXIT_USAGE;
+    log_set_level(s->opt.quiet ? LOG_QUIET : s->opt.verbose ? LOG_DEBUG : LOG_INFO);
+    if (!s->opt.help)
+        return cli_run_command(s, c, &rest, model);
+    cli_command_help(c, s->program, model);
+    return EXIT_OK;
 }
 
 int cli_run(int argc, char **argv, const DtModel *model)
 {
-    Session s = { .arena = arena_new("session"), .diag = diag_new(stderr), .out = stdout };
-    StrList rest = { 0 };
-    int     code = EXIT_USAGE;
-    bool    help = argc < 2 || str_eq(argv[1], "--help") || str_eq(argv[1], "-h") || str_eq(argv[1], "help");
-    if (help) {
-        cli_usage(argc < 2 ? stderr : stdout);
-        code = argc < 2 ? EXIT_USAGE : EXIT_OK;
+    Session s = { .arena = arena_new("session"),
+                  .diag = diag_new(stderr),
+                  .program = cli_program(argc, argv, model),
+                  .out = stdout };
+    int     code = EXIT_OK;
+    if (argc < 2) {
+        cli_usage(stderr, s.program, model);
+        code = EXIT_USAGE;
+    } else if (argc == 2 && cli_is_help(argv[1])) {
+        cli_usage(stdout, s.program, model);
     } else if (str_eq(argv[1], "--version")) {
         printf("detent " DT_VERSION "\n");
-        code = EXIT_OK;
     } else {
-        const Command *c = cli_find_command(&s.arena, &s.diag, argv[1]);
-        if (c != NULL && cli_parse(&s.arena, &s.diag, c->groups, argc - 2, argv + 2, &s.opt, &rest)) {
-            log_set_level(s.opt.quiet ? LOG_QUIET : s.opt.verbose ? LOG_DEBUG : LOG_INFO);
-            if (s.opt.help)
-                cli_command_help(c), code = EXIT_OK;
-            else
-                code = cli_run_command(&s, c, &rest, model);
-        }
+        code = cli_command(&s, argc, argv, model);
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        diag_error(&s.diag, LOC_NONE, "%s: cannot write to stdout: %s", s.program, strerror(errno));
+        code = code == EXIT_OK ? EXIT_MISTAKE : code;
     }
     session_close(&s);
     return code;

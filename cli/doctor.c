@@ -59,7 +59,8 @@ static bool doctor_flag(const char *flags, const char *word)
     return false;
 }
 
-/* ---- Is the library's 8-bit product exact here? ----------------------------------------------------------------------- */
+/* ---- Is the library's 8-bit product exact here?
+ * ----------------------------------------------------------------------- */
 
 /* oneDNN's u8 x s8 products saturate in 16 bits on processors without VNNI or AMX. */
 static void doctor_int8(Session *s, const char *flags)
@@ -67,10 +68,13 @@ static void doctor_int8(Session *s, const char *flags)
     bool vnni = doctor_flag(flags, "avx512_vnni") || doctor_flag(flags, "avx_vnni");
     bool amx = doctor_flag(flags, "amx_int8");
     fprintf(s->out, "int8 products   %s\n",
-            vnni || amx ? "exact at 8 bits (VNNI or AMX)" : "exact up to 7 bits: this processor has neither VNNI nor AMX, sums of two 8-bit products saturate");
+            vnni || amx
+                ? "exact at 8 bits (VNNI or AMX)"
+                : "exact up to 7 bits: this processor has neither VNNI nor AMX, sums of two 8-bit products saturate");
 }
 
-/* ---- GPU libraries: looked for, never needed --------------------------------------------------------------------------- */
+/* ---- GPU libraries: looked for, never needed
+ * --------------------------------------------------------------------------- */
 
 typedef struct GpuLib {
     const char *what, *names[3], *install;
@@ -78,7 +82,9 @@ typedef struct GpuLib {
 
 static const GpuLib doctor_gpu_libs[] = {
     { "CUDA driver", { "libcuda.so.1" }, "the NVIDIA driver of the system" },
-    { "NVRTC", { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so" }, "the CUDA toolkit, or: pip install nvidia-cuda-nvrtc" },
+    { "NVRTC",
+      { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so" },
+      "the CUDA toolkit, or: pip install nvidia-cuda-nvrtc" },
     { "cuDNN", { "libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn.so" }, "pip install nvidia-cudnn-cu13" },
 };
 
@@ -109,11 +115,13 @@ int command_doctor(Session *s, const StrList *rest)
     int32_t     n = doctor_cpu(cpu);
     const char *flags = doctor_cpuinfo(&s->arena, "flags");
     fprintf(s->out, "detent          " DT_VERSION "\n");
-    fprintf(s->out, "processor       %s, %ld cores\nfeatures       ", doctor_cpuinfo(&s->arena, "model name"), sysconf(_SC_NPROCESSORS_ONLN));
+    fprintf(s->out, "processor       %s, %ld cores\nfeatures       ", doctor_cpuinfo(&s->arena, "model name"),
+            sysconf(_SC_NPROCESSORS_ONLN));
     for (int32_t i = 0; i < n; i++)
         if (cpu[i].has)
             fprintf(s->out, " %s", cpu[i].name);
-    fprintf(s->out, "%s%s\n", doctor_flag(flags, "amx_int8") ? " amx_int8" : "", doctor_flag(flags, "amx_bf16") ? " amx_bf16" : "");
+    fprintf(s->out, "%s%s\n", doctor_flag(flags, "amx_int8") ? " amx_int8" : "",
+            doctor_flag(flags, "amx_bf16") ? " amx_bf16" : "");
     if (!session_backend(s))
         return EXIT_MISTAKE;
     fprintf(s->out, "kernels         %s\n", jit_describe(&s->arena, s->jit));

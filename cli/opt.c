@@ -5,6 +5,7 @@
  *   detent-opt [FILE]                                              the graph, checked and printed
  *   detent-opt DIR/reproducer.dtir                                 what its first line, // detent-opt: ..., says
  *   detent-opt [FILE.kernel] --run                                 interprets kernels on random numbers
+ *   detent-opt --ops-doc, --passes-doc                             docs/ops.md, docs/passes.md (tools/make-docs)
  *
  * FILE is stdin when it is missing or "-". The result goes to stdout or to -o; what flags such as --print-ir-after show
  * goes to stderr, so that output can always be piped into the next detent-opt.
@@ -24,7 +25,9 @@ static const char usage[] =
     "bug)\n"
     "brings its own options; those on the command line come after them, and --passes there replaces its passes.\n\n"
     "  -o FILE                     Write the result to FILE.\n"
-    "  --run                       FILE holds kernels: interpret each on random numbers and print what it stores.\n";
+    "  --run                       FILE holds kernels: interpret each on random numbers and print what it stores.\n"
+    "  --ops-doc                   Print the table of ops, docs/ops.md.\n"
+    "  --passes-doc                Print the table of passes and their flags, docs/passes.md.\n";
 
 /* One run of detent-opt. */
 typedef struct Opt {
@@ -33,7 +36,8 @@ typedef struct Opt {
     CliOptions  opt;
     const char *in, *out; /* NULL: stdin, stdout */
     bool        run_kernels, help, version;
-    StrList     words; /* the command line without what is above */
+    void (*doc)(Str *out); /* --ops-doc, --passes-doc */
+    StrList words;         /* the command line without what is above */
 } Opt;
 
 /* ---- Words ------------------------------------------------------------------------------------------------------ */
@@ -54,6 +58,10 @@ static bool opt_own_words(Opt *o, int argc, char **argv)
             o->help = true;
         } else if (str_eq(argv[i], "--version")) {
             o->version = true;
+        } else if (str_eq(argv[i], "--ops-doc")) {
+            o->doc = ir_ops_doc;
+        } else if (str_eq(argv[i], "--passes-doc")) {
+            o->doc = passes_doc;
         } else {
             vec_push(&o->arena, &o->words, argv[i]);
         }
@@ -110,18 +118,16 @@ static char *opt_read_stdin(Arena *a)
 static bool opt_recipe(Opt *o, Recipe *r)
 {
     const CliOptions *c = &o->opt;
-    *r = (Recipe){ .method = c->method, .edge_bits = (int32_t)c->edge_bits, .batch_in_n = c->batch_in_n };
-    if (!str_eq(c->method, "float") && !recipe_parse_bits(r, &o->diag, c->bits ? c->bits : "w8a8"))
+    const char       *method = c->method ? c->method : "float";
+    *r = (Recipe){ .method = method, .edge_bits = (int32_t)c->edge_bits, .batch_in_n = c->batch_in_n };
+    if (!session_method(&o->arena, &o->diag, method))
+        return false;
+    if (!str_eq(method, "float") && !recipe_parse_bits(r, &o->diag, c->bits ? c->bits : "w8a8"))
         return false;
     for (int32_t i = 0; i < c->layers.len; i++)
         if (!recipe_add_layer(&o->arena, r, &o->diag, c->layers.at[i]))
             return false;
     return true;
-}
-
-static StepKind opt_step(const Opt *o)
-{
-    return str_eq(o->opt.step, "train") ? STEP_TRAIN : str_eq(o->opt.step, "eval") ? STEP_EVAL : STEP_INIT;
 }
 
 /* "default" stands for the pipeline of the step. Without --passes no other flag can ask for one by accident. */
@@ -141,21 +147,20 @@ static bool opt_pipeline(Opt *o, bool *runs)
 
 static bool opt_passes(Opt *o, Graph *g)
 {
-    const CliOptions   *c = &o->opt;
-    static const Target target = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
-    OptimizerConfig     optimizer = { .momentum = c->momentum >= 0 ? c->momentum : 0.9,
-                                      .weight_decay = c->weight_decay >= 0 ? c->weight_decay : 0,
-                                      .nesterov = c->nesterov };
-    Recipe              recipe;
-    Arena               scratch = arena_new("pass");
-    PassCtx             ctx = { .scratch = &scratch,
-                                .d = &o->diag,
-                                .step = opt_step(o),
-                                .recipe = &recipe,
-                                .optimizer = &optimizer,
-                                .target = &target,
-                                .keep = &o->arena };
-    bool                ok = opt_recipe(o, &recipe) && passes_run(&ctx, g, &c->pass, stderr, NULL);
+    const CliOptions *c = &o->opt;
+    OptimizerConfig   optimizer = { .momentum = cli_given(c, "momentum") ? c->momentum : 0.9,
+                                    .weight_decay = c->weight_decay,
+                                    .nesterov = c->nesterov };
+    Recipe            recipe;
+    Arena             scratch = arena_new("pass");
+    PassCtx           ctx = { .scratch = &scratch,
+                              .d = &o->diag,
+                              .step = session_step(c),
+                              .recipe = &recipe,
+                              .optimizer = &optimizer,
+                              .target = &session_target,
+                              .keep = &o->arena };
+    bool              ok = opt_recipe(o, &recipe) && passes_run(&ctx, g, &c->pass, stderr, NULL);
     arena_free(&scratch);
     return ok;
 }
@@ -176,7 +181,8 @@ static int opt_graph(Opt *o, const char *file, const char *text)
     if (!opt_pipeline(o, &runs))
         return EXIT_USAGE;
     if (o->opt.pass.bisect_run)
-        return passes_bisect_run(&o->arena, &o->diag, &o->opt.pass, opt_step(o), stderr) < 0 ? EXIT_MISTAKE : EXIT_OK;
+        return passes_bisect_run(&o->arena, &o->diag, &o->opt.pass, session_step(&o->opt), stderr) < 0 ? EXIT_MISTAKE
+                                                                                                       : EXIT_OK;
     Graph *g = ir_parse(&o->arena, &o->diag, file, text);
     if (!g || !(runs ? opt_passes(o, g) : ir_verify(g, PHASE_FRONTEND, &o->diag)))
         return EXIT_MISTAKE;
@@ -251,6 +257,13 @@ static int opt_kernels(Opt *o, const char *file, const char *text)
 /* ---- The program --------------------------------------------------------------------------------------------------
  */
 
+static int opt_doc(Opt *o)
+{
+    Str s = str_new(&o->arena);
+    o->doc(&s);
+    return opt_write(o, &s);
+}
+
 static int opt_help(Opt *o)
 {
     Str s = str_new(&o->arena);
@@ -267,6 +280,8 @@ static int opt_main(Opt *o, int argc, char **argv)
         return EXIT_USAGE;
     if (o->help)
         return opt_help(o);
+    if (o->doc)
+        return opt_doc(o);
     if (o->version)
         return printf("detent-opt " DT_VERSION "\n") > 0 ? EXIT_OK : EXIT_MISTAKE;
     if (!opt_parse(o, &none, &rest))

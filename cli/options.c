@@ -16,35 +16,35 @@ typedef struct CliOpt {
 
 /* clang-format off */
 static const CliOpt cli_opts[] = {
-    { OPTS_COMMON, 0, { OPT_FLAG,   "help",     NULL,   NULL, NULL, 0, 0, AT_(help), "Show this help." } },
+    { OPTS_COMMON, 0, { OPT_FLAG,   "help",     NULL,   NULL, NULL, 0, 0, AT_(help), "Show this help; -h, too." } },
     { OPTS_COMMON, 0, { OPT_FLAG,   "quiet",    NULL,   NULL, NULL, 0, 0, AT_(quiet), "Say only what went wrong." } },
     { OPTS_COMMON, 0, { OPT_FLAG,   "verbose",  NULL,   NULL, NULL, 0, 0, AT_(verbose), "Say what is going on inside." } },
-    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, "float", 0, 0, AT_(method), "How weights and activations are quantized: float, lsq." } },
+    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, NULL, 0, 0, AT_(method), "How weights and activations are quantized: float (not at all, the default) or lsq." } },
     { OPTS_RECIPE, 1, { OPT_STRING, "bits",     "wNaM", NULL, NULL, 0, 0, AT_(bits), "Bits of weights and activations, 2 to 8: w4a4, w8a8 (w32: float). Default w8a8 for a method that quantizes." } },
     { OPTS_RECIPE, 1, { OPT_LIST,   "layer",    "P=B",  NULL, NULL, 0, 0, AT_(layers), "Other bits for the layers that match P: 's0.*=w8a8', 'head=float'. Later ones win." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "edge-bits","N",    NULL, "8", 0, 8, AT_(edge_bits), "Bits of the first and the last layer; 0: like the others." } },
     { OPTS_RECIPE, 1, { OPT_FLAG,   "batch-in-n", NULL, NULL, NULL, 0, 0, AT_(batch_in_n), "LSQ: count the batch in the gradient scale of activations, as most code does; the paper does not." } },
-    { OPTS_RECIPE, 1, { OPT_INT,    "batch",    "N",    NULL, "-1", -1, 65536, AT_(batch), "Images in a step; by default what the network asks for." } },
-    { OPTS_RECIPE, 1, { OPT_FLOAT,  "momentum", "X",    NULL, "-1", -1, 1, AT_(momentum), "Momentum of SGD." } },
-    { OPTS_RECIPE, 1, { OPT_FLOAT,  "weight-decay", "X", NULL, "-1", -1, 1, AT_(weight_decay), "L2 decay of weights (not of biases, norms and step sizes)." } },
+    { OPTS_RECIPE, 1, { OPT_INT,    "batch",    "N",    NULL, NULL, 1, 65536, AT_(batch), "Images in a step; by default what the network asks for." } },
+    { OPTS_RECIPE, 1, { OPT_FLOAT,  "momentum", "X",    NULL, NULL, 0, 1, AT_(momentum), "Momentum of SGD; by default what the network asks for." } },
+    { OPTS_RECIPE, 1, { OPT_FLOAT,  "weight-decay", "X", NULL, NULL, 0, 1, AT_(weight_decay), "L2 decay of weights (not of biases, norms and step sizes); by default what the network asks for." } },
     { OPTS_RECIPE, 1, { OPT_FLAG,   "nesterov", NULL,   NULL, NULL, 0, 0, AT_(nesterov), "Nesterov's momentum." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "seed",     "N",    NULL, "1", 0, 9e15, AT_(seed_), "Of first weights, order of samples, augmentation, dropout." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "data",     "DIR",  NULL, NULL, 0, 0, AT_(data), "Where the data set lies, in the layout of its authors." } },
     { OPTS_TRAIN,  1, { OPT_STRING, "dataset",  "NAME", NULL, NULL, 0, 0, AT_(dataset), "mnist or cifar10; by default what the network asks for." } },
-    { OPTS_TRAIN,  1, { OPT_INT,    "epochs",   "N",    NULL, "-1", -1, 1e6, AT_(epochs), "Passes over the training set." } },
-    { OPTS_TRAIN,  1, { OPT_FLOAT,  "lr",       "X",    NULL, "-1", -1, 1e3, AT_(lr), "Learning rate at its height." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "epochs",   "N",    NULL, NULL, 1, 1e6, AT_(epochs), "Passes over the training set; by default what the network asks for." } },
+    { OPTS_TRAIN,  1, { OPT_FLOAT,  "lr",       "X",    NULL, NULL, 1e-9, 1e3, AT_(lr), "Learning rate at its height; by default what the network asks for." } },
     { OPTS_TRAIN,  1, { OPT_STRING, "schedule", "S",    NULL, NULL, 0, 0, AT_(schedule), "cosine, constant or step:100,150 (epochs at which the rate is divided by 10)." } },
     { OPTS_TRAIN,  1, { OPT_FLOAT,  "warmup",   "E",    NULL, "0", 0, 1e3, AT_(warmup), "Epochs in which the rate rises." } },
     { OPTS_TRAIN,  1, { OPT_FLAG,   "no-augment", NULL, NULL, NULL, 0, 0, AT_(no_augment), "Training images as they are." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "init",     "FILE", NULL, NULL, 0, 0, AT_(init), "Begin with the weights of this checkpoint: float training first, then quantized." } },
-    { OPTS_TRAIN,  0, { OPT_STRING, "resume",   "RUN",  NULL, NULL, 0, 0, AT_(resume), "Go on with the run in this directory; its arguments hold." } },
-    { OPTS_TRAIN,  0, { OPT_STRING, "out",      "DIR",  NULL, NULL, 0, 0, AT_(out), "The run's directory; by default runs/NET/METHOD-BITS." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "resume",   "RUN",  NULL, NULL, 0, 0, AT_(resume), "Go on with the run in this directory; its arguments hold, and NET may be left out." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "out",      "DIR",  NULL, NULL, 0, 0, AT_(out), "The run's directory; by default runs/NET/float or runs/NET/METHOD-BITS, with -2, -3, ... when there is one." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "exp",      "NAME", NULL, NULL, 0, 0, AT_(exp), "Name of the experiment: runs/NET/NAME." } },
     { OPTS_TRAIN,  0, { OPT_INT,    "max-steps","N",    NULL, "0", 0, 9e15, AT_(max_steps), "Stop after this many steps in all." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "save-every", "N",  NULL, "0", 0, 9e15, AT_(save_every), "Steps between checkpoints; 0: at the end of each epoch." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "log-every","N",    NULL, "50", 1, 9e15, AT_(log_every), "Steps between rows of metrics.jsonl." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "eval-every", "N",  NULL, "1", 1, 9e15, AT_(eval_every), "Epochs between evaluations." } },
-    { OPTS_TRAIN,  0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate." } },
+    { OPTS_TRAIN,  0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate; what Detent saved says itself how it is quantized." } },
     { OPTS_RUN,    0, { OPT_CHOICE, "backend",  "B",    "cpu|interp", "cpu", 0, 0, AT_(backend), "cpu: LLVM and oneDNN. interp: the interpreter and plain loops, slow and simple." } },
     { OPTS_RUN,    0, { OPT_INT,    "threads",  "N",    NULL, "0", 0, 1024, AT_(threads), "Threads; 0: one a core." } },
     { OPTS_RUN,    0, { OPT_INT,    "vector-width", "N", NULL, "0", 0, 16, AT_(vector_width), "Floats in a vector: 4, 8, 16; 0: what the machine has." } },
@@ -52,6 +52,7 @@ static const CliOpt cli_opts[] = {
     { OPTS_RUN,    0, { OPT_FLAG,   "profile",  NULL,   NULL, NULL, 0, 0, AT_(profile), "Show where the time goes, launch by launch." } },
     { OPTS_PASSES, 0, { OPT_CHOICE, "step",     "S",    "train|eval|init", "train", 0, 0, AT_(step), "Which step of the network: train, eval or init." } },
     { OPTS_BENCH,  0, { OPT_INT,    "rounds",   "N",    NULL, "15", 3, 1000, AT_(rounds), "Rounds of the benchmark." } },
+    { OPTS_BENCH,  0, { OPT_FLAG,   "kernels",  NULL,   NULL, NULL, 0, 0, AT_(kernels), "Each generated kernel beside a plain loop over the same bytes." } },
     { OPTS_BENCH,  0, { OPT_FLAG,   "serve",    NULL,   NULL, NULL, 0, 0, AT_(serve), "Run one step for each line on stdin and answer with its seconds." } },
     { OPTS_BENCH,  0, { OPT_FLAG,   "json",     NULL,   NULL, NULL, 0, 0, AT_(json), "The table as JSON on stdout." } },
 };
@@ -81,13 +82,46 @@ static bool cli_fill_defaults(Arena *a, Diag *d, CliOptions *out)
     return opts_parse(a, d, all, n, 0, NULL, out, &none);
 }
 
+bool cli_given(const CliOptions *o, const char *name)
+{
+    for (int32_t i = 0; i < o->given.len; i++)
+        if (str_eq(o->given.at[i], name))
+            return true;
+    return false;
+}
+
+/* "--name", "--name=..." and "--no-name" among the words; a word behind "--name" is never taken for an option. */
+static void cli_note_given(Arena *a, const OptDef *defs, int32_t n, int argc, char **argv, CliOptions *out)
+{
+    for (int w = 0; w < argc && !str_eq(argv[w], "--"); w++) {
+        if (strncmp(argv[w], "--", 2) != 0)
+            continue;
+        const char *word = arena_strndup(a, argv[w] + 2, strcspn(argv[w] + 2, "="));
+        for (int32_t i = 0; i < n; i++) {
+            bool negated = defs[i].kind == OPT_FLAG && strncmp(word, "no-", 3) == 0 && str_eq(word + 3, defs[i].name);
+            if ((str_eq(word, defs[i].name) || negated) && !cli_given(out, defs[i].name))
+                vec_push(a, &out->given, defs[i].name);
+        }
+    }
+}
+
+static bool cli_check_width(Diag *d, int64_t width)
+{
+    if (width == 0 || width == 4 || width == 8 || width == 16)
+        return true;
+    diag_error(d, LOC_NONE, "--vector-width: expected 4, 8, 16 or 0, found %lld", (long long)width);
+    return false;
+}
+
 bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest)
 {
     OptDef *defs;
     int32_t n = cli_defs(a, groups, &defs);
     memset(out, 0, sizeof(*out));
-    if (!cli_fill_defaults(a, d, out) || !opts_parse(a, d, defs, n, argc, argv, out, rest))
+    if (!cli_fill_defaults(a, d, out) || !opts_parse(a, d, defs, n, argc, argv, out, rest) ||
+        !cli_check_width(d, out->vector_width))
         return false;
+    cli_note_given(a, defs, n, argc, argv, out);
     out->seed = (uint64_t)out->seed_;
     return true;
 }
@@ -99,7 +133,20 @@ void cli_options_help(Str *out, uint32_t groups)
     opts_help(out, defs, n);
 }
 
-/* ---- args.json ----------------------------------------------------------------------------------------------------- */
+/* ---- args.json -----------------------------------------------------------------------------------------------------
+ */
+
+/* With as few digits as read back. */
+static const char *cli_number_text(Arena *a, double x)
+{
+    char text[32];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, x);
+        if (strtod(text, NULL) == x)
+            break;
+    }
+    return arena_strdup(a, text);
+}
 
 static const char *cli_arg_text(Arena *a, const OptDef *def, const CliOptions *o)
 {
@@ -110,7 +157,7 @@ static const char *cli_arg_text(Arena *a, const OptDef *def, const CliOptions *o
     case OPT_INT:
         return arena_printf(a, "%lld", (long long)*(const int64_t *)field);
     case OPT_FLOAT:
-        return arena_printf(a, "%.17g", *(const double *)field);
+        return cli_number_text(a, *(const double *)field);
     case OPT_STRING:
     case OPT_CHOICE:
         return *(const char *const *)field;
@@ -156,6 +203,28 @@ static const OptDef *cli_find(const OptDef *defs, int32_t n, const char *name)
     return NULL;
 }
 
+/* What the command line says of a recorded option must be what the run was started with: silently doing one or the
+ * other would be wrong. */
+static bool cli_args_agree(Arena *a, Diag *d, const RunArgs *args, const OptDef *defs, int32_t n, const CliOptions *o)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const char *had = NULL, *text = cli_arg_text(a, &defs[i], o);
+        if (!cli_given(o, defs[i].name))
+            continue;
+        for (int32_t j = 0; j < args->len; j++)
+            if (str_eq(args->at[j].key, defs[i].name))
+                had = args->at[j].value;
+        if (str_eq(had, text))
+            continue;
+        diag_error(d, LOC_NONE, "--%s: expected %s, as the run that is resumed has it, found %s", defs[i].name,
+                   had != NULL ? had : "nothing", text != NULL ? text : "nothing");
+        diag_help(d,
+                  "a run keeps its arguments: leave the option out, or start a new run from its weights with --init");
+        return false;
+    }
+    return true;
+}
+
 /* The recorded arguments as a command line of their own. Where the data lies may be said anew. */
 bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net)
 {
@@ -164,6 +233,8 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
     OptDef *defs;
     StrList none = { 0 };
     int32_t n = cli_recorded_defs(a, &defs);
+    if (!cli_args_agree(a, d, args, defs, n, o))
+        return false;
     for (int32_t i = 0; i < args->len; i++) {
         const RunArg *arg = &args->at[i];
         const OptDef *def = cli_find(defs, n, arg->key);
@@ -176,6 +247,7 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
     }
     if (!opts_parse(a, d, defs, n, argc, argv, o, &none))
         return false;
+    cli_note_given(a, defs, n, argc, argv, o);
     o->seed = (uint64_t)o->seed_;
     return true;
 }

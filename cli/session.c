@@ -1,5 +1,5 @@
-/* session.c: from options to programs that run: network -> graph -> passes -> code -> memory. Every command that needs a
- * network goes through here.
+/* session.c: from options to programs that run: network -> graph -> passes -> code -> memory. Every command that needs
+ * a network goes through here.
  *
  * Tested by tests/unit/test_cli.c and the end-to-end tests. */
 #include "cli/cli.h"
@@ -9,15 +9,28 @@
 
 const Target session_target = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
 
+/* The number that the author of the network wrote: 0.1f in the source is 0.1 here, as on the command line. */
+static double session_decimal(Arena *a, float f)
+{
+    Str text = str_new(a);
+    str_add_f32(&text, f);
+    return strtod(text.s, NULL);
+}
+
 /* What the command line left open is as the network says, else as most people would. */
-static void session_defaults(CliOptions *o, const DtTraining *t)
+static void session_defaults(Arena *a, CliOptions *o, const DtTraining *t)
 {
     o->batch = o->batch > 0 ? o->batch : t->batch > 0 ? t->batch : 128;
-    o->epochs = o->epochs >= 0 ? o->epochs : t->epochs > 0 ? t->epochs : 10;
-    o->lr = o->lr >= 0 ? o->lr : t->lr > 0 ? (double)t->lr : 0.1;
-    o->momentum = o->momentum >= 0 ? o->momentum : t->momentum > 0 ? (double)t->momentum : 0.9;
-    o->weight_decay = o->weight_decay >= 0 ? o->weight_decay : (double)t->weight_decay;
-    o->nesterov |= t->nesterov;
+    o->epochs = o->epochs > 0 ? o->epochs : t->epochs > 0 ? t->epochs : 10;
+    o->lr = o->lr > 0 ? o->lr : t->lr > 0 ? session_decimal(a, t->lr) : 0.1;
+    if (!cli_given(o, "momentum"))
+        o->momentum = t->momentum > 0 ? session_decimal(a, t->momentum) : 0.9;
+    if (!cli_given(o, "weight-decay"))
+        o->weight_decay = session_decimal(a, t->weight_decay);
+    if (!cli_given(o, "nesterov"))
+        o->nesterov = t->nesterov;
+    if (o->method == NULL)
+        o->method = "float";
     if (o->schedule == NULL)
         o->schedule = t->schedule != NULL ? t->schedule : "cosine";
     if (o->dataset == NULL)
@@ -26,28 +39,34 @@ static void session_defaults(CliOptions *o, const DtTraining *t)
         o->bits = str_eq(o->method, "float") ? "float" : "w8a8";
 }
 
-static const MethodInfo *session_method(Session *s)
+const MethodInfo *session_method(Arena *a, Diag *d, const char *name)
 {
-    const char **names = ARENA_ARRAY(&s->arena, const char *, pass_n_methods);
+    const char **names = ARENA_ARRAY(a, const char *, pass_n_methods);
     for (int32_t i = 0; i < pass_n_methods; i++) {
         names[i] = pass_methods[i].name;
-        if (str_eq(names[i], s->opt.method))
+        if (str_eq(names[i], name))
             return &pass_methods[i];
     }
-    diag_error(&s->diag, LOC_NONE, "--method: expected one of the methods, found '%s'", s->opt.method);
+    Str all = str_new(a);
     for (int32_t i = 0; i < pass_n_methods; i++)
-        diag_help(&s->diag, "%s: %s", pass_methods[i].name, pass_methods[i].doc);
+        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < pass_n_methods ? ", " : " or ", names[i]);
+    diag_error(d, LOC_NONE, "--method: expected %s, found '%s'", all.s, name);
+    const char *near = str_nearest(a, name, names, pass_n_methods);
+    if (near[0] != 0)
+        diag_help(d, "did you mean %s?", near);
     return NULL;
 }
 
 static bool session_recipe(Session *s)
 {
-    const MethodInfo *method = session_method(s);
+    const MethodInfo *method = session_method(&s->arena, &s->diag, s->opt.method);
     if (method == NULL)
         return false;
-    s->recipe = (Recipe){ .method = method->name, .edge_bits = (int32_t)s->opt.edge_bits, .batch_in_n = s->opt.batch_in_n };
+    s->recipe =
+        (Recipe){ .method = method->name, .edge_bits = (int32_t)s->opt.edge_bits, .batch_in_n = s->opt.batch_in_n };
     if (!method->quantizes && (!str_eq(s->opt.bits, "float") || s->opt.layers.len > 0)) {
-        diag_error(&s->diag, LOC_NONE, "--%s: method '%s' does not quantize", s->opt.layers.len > 0 ? "layer" : "bits", method->name);
+        diag_error(&s->diag, LOC_NONE, "--%s: method '%s' does not quantize", s->opt.layers.len > 0 ? "layer" : "bits",
+                   method->name);
         diag_help(&s->diag, "add --method lsq, or leave the option out");
         return false;
     }
@@ -62,9 +81,42 @@ static bool session_recipe(Session *s)
 bool session_open(Session *s, const DtModel *model)
 {
     s->model = model;
-    session_defaults(&s->opt, &model->training);
+    session_defaults(&s->arena, &s->opt, &model->training);
     s->optimizer = (OptimizerConfig){ s->opt.momentum, s->opt.weight_decay, s->opt.nesterov };
     return session_recipe(s);
+}
+
+const char *session_recipe_text(Session *s)
+{
+    if (!session_needs_init(s))
+        return "float";
+    Str text = str_new(&s->arena);
+    str_add(&text, s->opt.bits);
+    if (s->opt.edge_bits != EDGE_BITS)
+        str_printf(&text, " --edge-bits=%lld", (long long)s->opt.edge_bits);
+    for (int32_t i = 0; i < s->opt.layers.len; i++)
+        str_printf(&text, " --layer=%s", s->opt.layers.at[i]);
+    str_add(&text, s->opt.batch_in_n ? " --batch-in-n" : "");
+    return text.s;
+}
+
+bool session_recipe_apply(Session *s, const char *method, const char *text)
+{
+    enum { MOST = 256 };
+    char      *argv[MOST], *words = arena_printf(&s->arena, "--bits=%s", text), *save = NULL;
+    int        argc = 0;
+    CliOptions o;
+    StrList    none = { 0 };
+    for (char *w = strtok_r(words, " ", &save); w != NULL && argc < MOST; w = strtok_r(NULL, " ", &save))
+        argv[argc++] = w;
+    if (!cli_parse(&s->arena, &s->diag, OPTS_RECIPE, argc, argv, &o, &none))
+        return false;
+    s->opt.method = arena_strdup(&s->arena, method);
+    s->opt.bits = o.bits;
+    s->opt.edge_bits = o.edge_bits;
+    s->opt.layers = o.layers;
+    s->opt.batch_in_n = o.batch_in_n;
+    return session_open(s, s->model);
 }
 
 void session_close(Session *s)
@@ -77,7 +129,13 @@ void session_close(Session *s)
     arena_free(&s->arena);
 }
 
-/* ---- Graphs ---------------------------------------------------------------------------------------------------------- */
+/* ---- Graphs
+ * ---------------------------------------------------------------------------------------------------------- */
+
+StepKind session_step(const CliOptions *o)
+{
+    return str_eq(o->step, "eval") ? STEP_EVAL : str_eq(o->step, "init") ? STEP_INIT : STEP_TRAIN;
+}
 
 Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
 {
@@ -110,7 +168,8 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
     return ok ? g : NULL;
 }
 
-/* ---- Programs -------------------------------------------------------------------------------------------------------- */
+/* ---- Programs
+ * -------------------------------------------------------------------------------------------------------- */
 
 static const char *session_cache_dir(Session *s)
 {
@@ -126,12 +185,13 @@ bool session_backend(Session *s)
 {
     if (s->exec != NULL)
         return true;
-    if (s->opt.vector_width != 0 && s->opt.vector_width != 4 && s->opt.vector_width != 8 && s->opt.vector_width != 16) {
-        diag_error(&s->diag, LOC_NONE, "--vector-width: expected 4, 8, 16 or 0, found %lld", (long long)s->opt.vector_width);
-        return false;
-    }
     JitOptions jit = { (int)s->opt.vector_width, session_cache_dir(s), s->opt.pass.dump_kernels };
     bool       interp = str_eq(s->opt.backend, "interp");
+    if (interp && s->opt.pass.dump_kernels != NULL) {
+        diag_error(&s->diag, LOC_NONE, "--dump-kernels: the interpreter makes no code to write");
+        diag_help(&s->diag, "use --backend=cpu; the text of every kernel is also in what `detent dump` prints");
+        return false;
+    }
     s->jit = interp ? jit_interp_new(&s->arena) : jit_llvm_new(&s->arena, &s->diag, jit);
     s->lib = interp ? calllib_reference(&s->arena) : calllib_onednn(&s->arena, &s->diag, (int)s->opt.threads);
     if (s->jit == NULL || s->lib == NULL)

@@ -3,7 +3,10 @@
  * Tested by tests/unit/test_cli.c and the end-to-end tests. */
 #include "cli/cli.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static Normalise train_normalise(const DtModel *m)
 {
@@ -16,12 +19,17 @@ static Normalise train_normalise(const DtModel *m)
 static Dataset *train_data(Session *s)
 {
     if (s->opt.dataset == NULL) {
-        diag_error(&s->diag, LOC_NONE, "--dataset: network '%s' does not say which data set it is for", s->model->name);
-        diag_help(&s->diag, "add --dataset mnist or --dataset cifar10");
+        diag_error(&s->diag, LOC_NONE,
+                   "--dataset: expected the name of a data set, found none: network '%s' does not say one",
+                   s->model->name);
+        diag_help(&s->diag,
+                  "add --dataset mnist or --dataset cifar10, or .training = { .data = \"mnist\" } to the network");
         return NULL;
     }
     if (s->opt.data == NULL) {
-        diag_error(&s->diag, LOC_NONE, "--data: expected the directory that holds %s", s->opt.dataset);
+        diag_error(&s->diag, LOC_NONE, "--data: expected the directory that holds %s, found no such option",
+                   s->opt.dataset);
+        diag_help(&s->diag, "add --data DIR; a part of mnist lies in data/mnist-small of Detent's source");
         return NULL;
     }
     Dataset *data = dataset_open(&s->arena, &s->diag, s->opt.dataset, s->opt.data);
@@ -29,65 +37,70 @@ static Dataset *train_data(Session *s)
         return NULL;
     const int *image = s->model->image;
     if (data->c != image[0] || data->h != image[1] || data->w != image[2]) {
-        diag_error(&s->diag, LOC_NONE, "%s: the network expects images of %dx%dx%d, the data set has %dx%dx%d", s->model->name,
-                   image[0], image[1], image[2], data->c, data->h, data->w);
+        diag_error(&s->diag, LOC_NONE, "%s: the network expects images of %dx%dx%d, %s has %dx%dx%d", s->model->name,
+                   image[0], image[1], image[2], data->name, data->c, data->h, data->w);
+        diag_help(&s->diag, "choose another --dataset, or change .image of the network");
         return NULL;
     }
     if (data->classes != s->model->classes) {
-        diag_error(&s->diag, LOC_NONE, "%s: the network has %d classes, the data set %d", s->model->name, s->model->classes, data->classes);
+        diag_error(&s->diag, LOC_NONE, "%s: the network has %d classes, %s has %d", s->model->name, s->model->classes,
+                   data->name, data->classes);
+        diag_help(&s->diag, "choose another --dataset, or change .classes of the network");
         return NULL;
     }
     return data;
 }
 
-static const char *train_bits(Session *s)
+/* "lsq w4a4", "float": what a person calls the recipe, and the name of the run. */
+static const char *train_name(Session *s, char between)
 {
-    return session_needs_init(s) ? s->opt.bits : "float";
+    return session_needs_init(s) ? arena_printf(&s->arena, "%s%c%s", s->recipe.method, between, s->opt.bits) : "float";
 }
 
-/* A resumed run is what args.json says it was. */
-static bool train_resume(Session *s)
+/* The command that was started, with another command word: "detent eval", "my_net eval". */
+static const char *train_command(const Session *s, Arena *a, const char *word, const char *net)
 {
-    RunArgs     args = { 0 };
-    const char *net = NULL;
-    if (!rundir_read_args(&s->arena, &s->diag, s->opt.resume, &args) ||
-        !cli_args_apply(&s->arena, &s->diag, &args, &s->opt, &net))
-        return false;
-    if (s->model != NULL)
-        return true;
-    if (net == NULL) {
-        diag_error(&s->diag, LOC_NONE, "--resume: %s/" RUN_ARGS " does not name the network", s->opt.resume);
-        return false;
-    }
-    const DtModel *m = frontend_find(&s->arena, &s->diag, net);
-    return m != NULL && session_open(s, m);
+    bool own = !str_eq(s->program, "detent");
+    return arena_printf(a, "%s %s%s%s", s->program, word, own || net == NULL ? "" : " ", own || net == NULL ? "" : net);
 }
 
-static void train_say_end(const Session *s, const TrainResult *r)
+/* Accuracy, place, and what to try next. */
+static void train_say_end(Session *s, const TrainResult *r, const char *net)
 {
-    if (r->dir == NULL)
+    Arena *a = &s->arena;
+    if (r->dir == NULL || (r->status != TRAIN_DONE && r->status != TRAIN_INTERRUPTED))
         return;
-    if (r->status == TRAIN_DONE) {
-        log_info("test accuracy %.2f %% (best %.2f %% in epoch %lld), %.1f s", r->test_top1, r->best_top1, (long long)r->best_epoch, r->seconds);
-        log_info("the run lies in %s: metrics.csv, log.txt, " RUN_BEST, r->dir);
-        log_info("next: detent eval %s --resume %s --data %s", s->model->name, r->dir, s->opt.data);
-    } else if (r->status == TRAIN_INTERRUPTED) {
-        log_info("go on with: detent train --resume %s", r->dir);
-    }
+    bool over = r->status == TRAIN_DONE && r->epoch >= s->opt.epochs;
+    if (over && r->best_epoch > 0)
+        log_info("test accuracy %.2f %% (best %.2f %% in epoch %lld), %.1f s",
+                 r->test_loss > 0 ? r->test_top1 : r->best_top1, r->best_top1, (long long)r->best_epoch, r->seconds);
+    log_info("the run lies in %s: " RUN_CSV ", " RUN_LOG ", %s", r->dir, r->best_epoch > 0 ? RUN_BEST : RUN_LAST);
+    if (!over)
+        log_info("go on with: %s --resume %s", train_command(s, a, "train", NULL), r->dir);
+    else if (session_needs_init(s))
+        log_info("next: %s --resume %s", train_command(s, a, "eval", NULL), r->dir);
+    else
+        log_info("next, in 4 bits: %s --method lsq --bits w4a4 --init %s/" RUN_BEST " --data %s",
+                 train_command(s, a, "train", net), r->dir, s->opt.data);
 }
 
 static void train_profile(Session *s, const LoadedProgram *p);
 
-int command_train(Session *s, const StrList *rest)
+/* How args.json names the network: a file by its whole path, so that the run can be resumed from anywhere. */
+static const char *train_net(Session *s, const StrList *rest)
 {
-    if (s->opt.resume != NULL && !train_resume(s))
-        return EXIT_MISTAKE;
-    Dataset *data = train_data(s);
-    if (data == NULL)
-        return EXIT_MISTAKE;
-    TrainConfig c = {
-        .data = data,
-        .id = { s->model->name, s->recipe.method, train_bits(s), data->name, s->opt.batch, s->opt.seed },
+    char        whole[PATH_MAX];
+    const char *net = rest->len > 0 ? rest->at[0] : s->model->name;
+    return rest->len > 0 && !str_eq(net, s->model->name) && realpath(net, whole) != NULL
+               ? arena_strdup(&s->arena, whole)
+               : net;
+}
+
+/* The programs of a run, and what else train_run() needs. False: reported. */
+static bool train_config(Session *s, TrainConfig *c)
+{
+    *c = (TrainConfig){
+        .id = { s->model->name, s->recipe.method, session_recipe_text(s), s->opt.dataset, s->opt.batch, s->opt.seed },
         .classes = s->model->classes,
         .normalise = train_normalise(s->model),
         .schedule = { .lr = s->opt.lr, .epochs = s->opt.epochs, .warmup_epochs = s->opt.warmup },
@@ -96,71 +109,136 @@ int command_train(Session *s, const StrList *rest)
         .save_every = s->opt.save_every,
         .log_every = s->opt.log_every,
         .eval_every = s->opt.eval_every,
-        .exp = s->opt.exp,
+        .exp = s->opt.exp != NULL ? s->opt.exp : train_name(s, '-'),
         .out = s->opt.out,
         .resume = s->opt.resume,
         .init_from = s->opt.init,
         .catch_signals = true,
         .progress = s->opt.quiet ? NULL : stderr,
     };
-    if (!schedule_parse(&s->diag, s->opt.schedule, &c.schedule))
-        return EXIT_MISTAKE;
+    if (!schedule_parse(&s->diag, s->opt.schedule, &c->schedule) || !schedule_check(&s->diag, &c->schedule))
+        return false;
+    c->data = train_data(s);
+    if (c->data == NULL)
+        return false;
     double start = time_now_s();
-    c.train = session_load(s, STEP_TRAIN);
-    if (c.train.program != NULL)
-        c.eval = session_load(s, STEP_EVAL);
-    if (c.eval.program != NULL && session_needs_init(s))
-        c.init = session_load(s, STEP_INIT);
-    if (c.train.program == NULL || c.eval.program == NULL || (session_needs_init(s) && c.init.program == NULL))
+    bool   quantizes = session_needs_init(s);
+    c->train = session_load(s, STEP_TRAIN);
+    if (c->train.program != NULL)
+        c->eval = session_load(s, STEP_EVAL);
+    if (c->eval.program != NULL && quantizes)
+        c->init = session_load(s, STEP_INIT);
+    if (c->eval.program == NULL || (quantizes && c->init.program == NULL))
+        return false;
+    log_info("%s, %s: compiled in %.2f s, %d launches a step, batch %lld", s->model->name, train_name(s, ' '),
+             time_now_s() - start, c->train.program->n_launches, (long long)s->opt.batch);
+    return true;
+}
+
+int command_train(Session *s, const StrList *rest)
+{
+    const char *net = train_net(s, rest);
+    TrainConfig c;
+    RunArgs     args = { 0 };
+    if (!train_config(s, &c))
         return EXIT_MISTAKE;
-    log_info("%s %s %s: compiled in %.2f s, %d launches a step, batch %lld", s->model->name, s->recipe.method, train_bits(s),
-             time_now_s() - start, c.train.program->n_launches, (long long)s->opt.batch);
-    RunArgs args = { 0 };
-    cli_args(&s->arena, &s->opt, rest->len > 0 ? rest->at[0] : s->model->name, &args);
+    cli_args(&s->arena, &s->opt, net, &args);
     c.args = args.at;
     c.n_args = args.len;
     TrainResult r = train_run(&s->arena, &s->diag, &c);
-    train_say_end(s, &r);
+    train_say_end(s, &r, rest->len > 0 ? rest->at[0] : net);
     if (s->opt.profile && r.status == TRAIN_DONE)
         train_profile(s, &c.train);
     return r.exit_code;
 }
 
+/* ---- eval
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* The weights that the options name. NULL: they name none. */
+static const char *eval_file(Session *s)
+{
+    if (s->opt.checkpoint != NULL || s->opt.resume == NULL)
+        return s->opt.checkpoint;
+    const char *best = arena_printf(&s->arena, "%s/" RUN_BEST, s->opt.resume);
+    return access(best, F_OK) == 0 ? best
+                                   : arena_printf(&s->arena, "%s/" RUN_LAST, s->opt.resume); /* no epoch is over yet */
+}
+
+static bool eval_check_net(Session *s, const char *file, const char *net)
+{
+    if (net == NULL || str_eq(net, s->model->name))
+        return true;
+    for (int32_t i = 0; i < frontend_n_models; i++)
+        if (str_eq(net, frontend_models[i]->name)) { /* a network of another file may just have been renamed */
+            diag_error(&s->diag, LOC_NONE, "checkpoint: %s: expected weights of %s, found those of %s", file,
+                       s->model->name, net);
+            diag_help(&s->diag, "use `detent eval %s`", net);
+            return false;
+        }
+    return true;
+}
+
+/* What was quantized in training must be quantized in the same way here. A file that Detent did not write leaves that
+ * to the command line. */
+static bool eval_adopt(Session *s, const char *file)
+{
+    static const char *const options[] = { "method", "bits", "layer", "edge-bits", "batch-in-n" };
+    Arena                    scratch = arena_new("checkpoint");
+    const StFile            *f = st_read(&scratch, &s->diag, file);
+    const char *method = f != NULL ? st_meta(f, "method") : NULL, *recipe = f != NULL ? st_meta(f, "bits") : NULL;
+    bool        told = false, ok = f != NULL && eval_check_net(s, file, st_meta(f, "net"));
+    for (int32_t i = 0; i < DT_COUNT(options); i++)
+        told |= cli_given(&s->opt, options[i]);
+    if (ok && method != NULL && recipe != NULL && !told) {
+        ok = session_recipe_apply(s, method, recipe);
+    } else if (ok && method != NULL && recipe != NULL &&
+               (!str_eq(method, s->recipe.method) || !str_eq(recipe, session_recipe_text(s)))) {
+        diag_error(&s->diag, LOC_NONE,
+                   "checkpoint: %s was trained with --method %s --bits %s; the command line says --method %s --bits %s",
+                   file, method, recipe, s->recipe.method, session_recipe_text(s));
+        diag_help(&s->diag, "leave these options out: the checkpoint says them itself");
+        ok = false;
+    }
+    arena_free(&scratch);
+    return ok;
+}
+
 int command_eval(Session *s, const StrList *rest)
 {
     (void)rest;
-    if (s->opt.resume != NULL && !train_resume(s))
-        return EXIT_MISTAKE;
-    const char *file = s->opt.checkpoint;
-    if (file == NULL && s->opt.resume != NULL)
-        file = arena_printf(&s->arena, "%s/" RUN_BEST, s->opt.resume);
+    const char *file = eval_file(s);
     if (file == NULL) {
-        diag_error(&s->diag, LOC_NONE, "eval: expected weights: --checkpoint FILE, or --resume RUN for the best ones of a run");
+        diag_error(&s->diag, LOC_NONE,
+                   "%s eval: expected weights: --checkpoint FILE, or --resume RUN for the best ones of a run",
+                   s->program);
         return EXIT_USAGE;
     }
-    if (!session_open(s, s->model)) /* again: the run's arguments hold now */
-        return EXIT_MISTAKE;
-    Dataset *data = train_data(s);
-    if (data == NULL)
+    if (!eval_adopt(s, file))
         return EXIT_MISTAKE;
     EvalConfig c = {
-        .eval = session_load(s, STEP_EVAL),
-        .data = data,
+        .data = train_data(s),
         .classes = s->model->classes,
         .normalise = train_normalise(s->model),
         .checkpoint = file,
         .progress = s->opt.quiet ? NULL : stderr,
     };
+    if (c.data == NULL)
+        return EXIT_MISTAKE;
+    c.eval = session_load(s, STEP_EVAL);
     if (c.eval.program == NULL)
         return EXIT_MISTAKE;
+    log_info("%s, %s, weights of %s", s->model->name, train_name(s, ' '), file);
     EvalResult r = eval_run(&s->arena, &s->diag, &c);
     if (!r.ok)
         return EXIT_MISTAKE;
-    printf("accuracy %.2f %% (%lld of %lld), loss %.4f\n", r.top1, (long long)r.correct, (long long)r.samples, r.loss);
+    fprintf(s->out, "accuracy %.2f %% (%lld of %lld), loss %.4f\n", r.top1, (long long)r.correct, (long long)r.samples,
+            r.loss);
     return EXIT_OK;
 }
 
-/* ---- --profile ------------------------------------------------------------------------------------------------------- */
+/* ---- --profile
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void train_profile(Session *s, const LoadedProgram *p)
 {
@@ -174,10 +252,12 @@ static void train_profile(Session *s, const LoadedProgram *p)
     for (int32_t n = 0; n < p->program->n_launches; n++) {
         int32_t top = -1;
         for (int32_t i = 0; i < p->program->n_launches; i++)
-            if (!shown[i] && (top < 0 || exec_launch_seconds(p->exec, p->index, i) > exec_launch_seconds(p->exec, p->index, top)))
+            if (!shown[i] &&
+                (top < 0 || exec_launch_seconds(p->exec, p->index, i) > exec_launch_seconds(p->exec, p->index, top)))
                 top = i;
         double t = exec_launch_seconds(p->exec, p->index, top);
         shown[top] = true;
-        fprintf(s->out, "%11.3f %9.1f %%  %d %s\n", 1e3 * t / (double)dt_max64(steps, 1), 100 * t / total, top, p->program->launches[top].name);
+        fprintf(s->out, "%11.3f %9.1f %%  %d %s\n", 1e3 * t / (double)dt_max64(steps, 1), 100 * t / total, top,
+                p->program->launches[top].name);
     }
 }

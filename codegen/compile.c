@@ -6,13 +6,17 @@
 #include <string.h>
 
 static const ArenaKind compile_arenas[] = {
-    [MEM_NONE] = ARENA_WORK, [MEM_IO] = ARENA_IO,     [MEM_PARAM] = ARENA_PARAM,
+    [MEM_NONE] = ARENA_WORK,   [MEM_IO] = ARENA_IO,     [MEM_PARAM] = ARENA_PARAM,
     [MEM_STATE] = ARENA_STATE, [MEM_WORK] = ARENA_WORK,
 };
 
-static MemRef compile_ref(Place p) { return (MemRef){ compile_arenas[p.kind], p.offset }; }
+static MemRef compile_ref(Place p)
+{
+    return (MemRef){ compile_arenas[p.kind], p.offset };
+}
 
-/* ---- Tensors ------------------------------------------------------------------------------------------------------- */
+/* ---- Tensors -------------------------------------------------------------------------------------------------------
+ */
 
 static ProgTensor compile_tensor(Arena *a, const Graph *g, ValueId id, TensorKind kind, const char *name)
 {
@@ -60,22 +64,25 @@ static void compile_tensors(Arena *a, const Graph *g, Program *p)
     }
 }
 
-/* ---- Launches ------------------------------------------------------------------------------------------------------ */
+/* ---- Launches ------------------------------------------------------------------------------------------------------
+ */
 
 static const CallKind compile_calls[OP_COUNT] = {
-    [OP_CONV2D] = CALL_CONV_FWD,         [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
-    [OP_LINEAR] = CALL_LINEAR_FWD,       [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X, [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
+    [OP_CONV2D] = CALL_CONV_FWD,   [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
+    [OP_LINEAR] = CALL_LINEAR_FWD, [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X, [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
 };
 
 /* Shapes of the convolution that v computes, or is a gradient of: input, weight, output. */
 static CallDesc compile_call(const Graph *g, ValueId id)
 {
     const Value *v = ir_value(g, id);
-    CallDesc     d = { .kind = compile_calls[v->op], .stride = 1, .groups = 1, .h = 1, .w = 1, .r = 1, .s = 1, .oh = 1, .ow = 1 };
-    Shape        a = ir_value(g, v->in[0])->type.shape, b = ir_value(g, v->in[1])->type.shape, out = v->type.shape;
-    bool         fwd = d.kind == CALL_CONV_FWD || d.kind == CALL_LINEAR_FWD;
-    bool         bwd_x = d.kind == CALL_CONV_BWD_X || d.kind == CALL_LINEAR_BWD_X;
-    Shape        x = fwd ? a : bwd_x ? out : b, w = fwd || bwd_x ? b : out, y = fwd ? out : a;
+    CallDesc     d = {
+            .kind = compile_calls[v->op], .stride = 1, .groups = 1, .h = 1, .w = 1, .r = 1, .s = 1, .oh = 1, .ow = 1
+    };
+    Shape a = ir_value(g, v->in[0])->type.shape, b = ir_value(g, v->in[1])->type.shape, out = v->type.shape;
+    bool  fwd = d.kind == CALL_CONV_FWD || d.kind == CALL_LINEAR_FWD;
+    bool  bwd_x = d.kind == CALL_CONV_BWD_X || d.kind == CALL_LINEAR_BWD_X;
+    Shape x = fwd ? a : bwd_x ? out : b, w = fwd || bwd_x ? b : out, y = fwd ? out : a;
     d.bias = fwd && v->n_in == 3;
     d.n = x.dim[0];
     d.c = x.dim[1];

@@ -60,7 +60,8 @@ static bool value_is_flat(const Graph *g, ValueId v)
     return true;
 }
 
-/* ---- Which groups may move ---------------------------------------------------------------------------------------- */
+/* ---- Which groups may move ----------------------------------------------------------------------------------------
+ */
 
 /* Level 0 reads leaves; -1: something before it stays in the middle. */
 static int32_t front_level(const Batch *b, int32_t k)
@@ -133,10 +134,14 @@ static void batch_place(Batch *b)
             b->at[k].level = end_level(b, k);
 }
 
-/* ---- Structure of a group as text --------------------------------------------------------------------------------- */
+/* ---- Structure of a group as text ---------------------------------------------------------------------------------
+ */
 
 /* Numbers become segment columns, but 0 and 1 may have been simplified away. */
-static char number_kind(double x) { return x == 0 ? '0' : x == 1 ? '1' : 'x'; }
+static char number_kind(double x)
+{
+    return x == 0 ? '0' : x == 1 ? '1' : 'x';
+}
 
 static void key_attrs(Str *s, const Value *v)
 {
@@ -203,14 +208,16 @@ static const char *batch_key(const Batch *b, int32_t k)
             if (o < 0 && n_outer < MAX_OUTER)
                 outer[o = n_outer++] = x;
             const Value *xv = ir_value(b->g, x);
-            str_printf(&s, " @%d%s%s", o, xv->type.shape.rank == 0 ? "s" : "", ir_has(b->g, x, T_LEAF) ? ir_ops[xv->op].text : "");
+            str_printf(&s, " @%d%s%s", o, xv->type.shape.rank == 0 ? "s" : "",
+                       ir_has(b->g, x, T_LEAF) ? ir_ops[xv->op].text : "");
         }
         key_users(b, &s, id, k, outer, n_outer);
     }
     return s.s;
 }
 
-/* ---- Writing the new order ---------------------------------------------------------------------------------------- */
+/* ---- Writing the new order ----------------------------------------------------------------------------------------
+ */
 
 static void write_views(Batch *b, ValueId of)
 {

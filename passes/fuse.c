@@ -1,8 +1,8 @@
 /* fuse.c: which element-wise values are stored, and which are computed where they are used.
  *
- * Everything that is not a library call is bound by memory traffic, so the cost is passes over memory. A value is stored
- * when somebody needs it in memory (a library call, a window, an output, a broadcast), or when computing it again in each
- * kernel that uses it would read more than storing it once and reading it back:
+ * Everything that is not a library call is bound by memory traffic, so the cost is passes over memory. A value is
+ * stored when somebody needs it in memory (a library call, a window, an output, a broadcast), or when computing it
+ * again in each kernel that uses it would read more than storing it once and reading it back:
  *
  *     stored:       1 write + (k - 1) reads            k kernels use it; the first one computes it
  *     in place:     sum over the others of the full-size leaves they do not read anyway
@@ -31,9 +31,15 @@ Space fuse_space(const Graph *g, ValueId v)
     return (Space){ big->type.shape, big->type.layout };
 }
 
-bool space_eq(Space a, Space b) { return shape_eq(a.shape, b.shape) && a.layout == b.layout; }
+bool space_eq(Space a, Space b)
+{
+    return shape_eq(a.shape, b.shape) && a.layout == b.layout;
+}
 
-bool fuse_virtual(const FuseCtx *f, ValueId v) { return f->leaves[v] != NULL && !f->stored[v]; }
+bool fuse_virtual(const FuseCtx *f, ValueId v)
+{
+    return f->leaves[v] != NULL && !f->stored[v];
+}
 
 bool fuse_full_size(const FuseCtx *f, ValueId input, Space s)
 {
@@ -101,7 +107,7 @@ enum { FUSE_MAX_SINKS = 24 };
 
 /* A kernel that v flows into: reads[] is what it reads besides v. */
 typedef struct Sink {
-    ValueId  root;   /* a reduction or a value that will be stored */
+    ValueId  root; /* a reduction or a value that will be stored */
     bool     reduce;
     ValueSet reads;
 } Sink;
@@ -116,7 +122,8 @@ static Sink *sinks_find(FuseCtx *f, Sinks *s, ValueId root)
     bool reduce = ir_has(f->g, root, T_REDUCE);
     for (int32_t i = 0; i < s->len; i++) {
         bool same = s->at[i].root == root;
-        bool joint = reduce && s->at[i].reduce && ir_value(f->g, s->at[i].root)->backward == ir_value(f->g, root)->backward;
+        bool joint =
+            reduce && s->at[i].reduce && ir_value(f->g, s->at[i].root)->backward == ir_value(f->g, root)->backward;
         if (same || joint)
             return &s->at[i];
     }
@@ -206,13 +213,13 @@ bool pass_fuse(PassCtx *c, Graph *g)
     int32_t      n = g->values.len;
     GroupedOrder old = grouped_order(c->scratch, g);
     FuseCtx      f = {
-        .c = c,
-        .g = g,
-        .uses = ir_uses(c->scratch, g),
-        .n = n,
-        .words = n / 64 + 1,
-        .stored = ARENA_ARRAY(c->scratch, bool, n),
-        .leaves = ARENA_ARRAY(c->scratch, ValueSet, n),
+             .c = c,
+             .g = g,
+             .uses = ir_uses(c->scratch, g),
+             .n = n,
+             .words = n / 64 + 1,
+             .stored = ARENA_ARRAY(c->scratch, bool, n),
+             .leaves = ARENA_ARRAY(c->scratch, ValueSet, n),
     };
     fuse_decide(&f);
     fuse_make_groups(&f);

@@ -1,14 +1,17 @@
 /* fuse_group.c: which stored values and reductions share a kernel.
  *
  * Roots (stored element-wise values, reductions, windows) are taken in order; each joins the latest earlier kernel that
- * may take it, or opens one. Kernels are numbered as they are opened and run in that order. A root may join kernel k when
+ * may take it, or opens one. Kernels are numbered as they are opened and run in that order. A root may join kernel k
+ * when
  *
  *   1. it runs over the same index space, and all reductions of the kernel keep the same dimensions;
- *   2. whatever it reads is made by a kernel before k, or by k itself at the very same point (a window's input never is);
+ *   2. whatever it reads is made by a kernel before k, or by k itself at the very same point (a window's input never
+ * is);
  *   3. it shares a full-size read with k, or reads a value of k: else nothing is won.
  *
  * Since a root only moves to an earlier kernel whose number is above that of all it reads, the order stays valid and no
- * cycle can arise. A root of the kept shape (per-channel arithmetic on finished sums) joins as part of the kernel's end.
+ * cycle can arise. A root of the kept shape (per-channel arithmetic on finished sums) joins as part of the kernel's
+ * end.
  *
  * Then each kernel gets its own copy of the values computed in place, so that what crosses kernels is exactly what is
  * stored; and a stored value whose leaves the kernel reads anyway is computed again instead of read.
@@ -31,23 +34,23 @@ typedef struct Deps {
 
 typedef struct FuseGroup {
     Space       space;
-    const char *keep; /* of its reductions; NULL: none */
-    Shape       kept; /* their result */
+    const char *keep;   /* of its reductions; NULL: none */
+    Shape       kept;   /* their result */
     bool        closed; /* library call */
     VEC(ValueId) roots;
-    ValueSet    reads;  /* full-size values from memory */
-    int32_t     n_reads;
+    ValueSet reads; /* full-size values from memory */
+    int32_t  n_reads;
 } FuseGroup;
 
 typedef struct Grouping {
     FuseCtx *f;
     VEC(FuseGroup) groups;
-    int32_t *group_of; /* by value: kernel of a stored one; -1: leaf */
-    bool    *kept;     /* by value: lives in the end of its kernel */
-    ValueId *mine;     /* by value: its copy in the kernel being written */
-    int32_t *mine_in;  /* which kernel that is */
-    bool    *placed;   /* by value: the original is in some kernel; others copy */
-    ValueId **in;      /* by value: its inputs before anything was written */
+    int32_t  *group_of; /* by value: kernel of a stored one; -1: leaf */
+    bool     *kept;     /* by value: lives in the end of its kernel */
+    ValueId  *mine;     /* by value: its copy in the kernel being written */
+    int32_t  *mine_in;  /* which kernel that is */
+    bool     *placed;   /* by value: the original is in some kernel; others copy */
+    ValueId **in;       /* by value: its inputs before anything was written */
 } Grouping;
 
 static const char *reduce_keep(const Graph *g, ValueId v)
@@ -145,7 +148,8 @@ static void group_join(Grouping *p, int32_t k, ValueId root, const Deps *deps, b
 static int32_t group_open(Grouping *p, Space space, bool closed)
 {
     Arena *a = p->f->c->scratch;
-    vec_push(a, &p->groups, (FuseGroup){ .space = space, .closed = closed, .reads = ARENA_ARRAY(a, uint64_t, p->f->words) });
+    vec_push(a, &p->groups,
+             (FuseGroup){ .space = space, .closed = closed, .reads = ARENA_ARRAY(a, uint64_t, p->f->words) });
     return p->groups.len - 1;
 }
 
@@ -159,17 +163,20 @@ static void group_root(Grouping *p, ValueId root)
         bool body = group_takes_body(p, k, root, &deps);
         if (!body && !group_takes_kept(p, k, root, &deps))
             continue;
-        pass_explain(f->c, f->g, root, "fused into kernel %d, which %s", k, body ? "reads the same" : "sums what it needs");
+        pass_explain(f->c, f->g, root, "fused into kernel %d, which %s", k,
+                     body ? "reads the same" : "sums what it needs");
         pass_count(f->c, "fusions", 1);
         group_join(p, k, root, &deps, !body);
         return;
     }
     int32_t k = group_open(p, fuse_space(f->g, root), closed);
-    pass_explain(f->c, f->g, root, "opens kernel %d%s", k, closed ? " (library call)" : ": no earlier one has its space and shares a read");
+    pass_explain(f->c, f->g, root, "opens kernel %d%s", k,
+                 closed ? " (library call)" : ": no earlier one has its space and shares a read");
     group_join(p, k, root, &deps, false);
 }
 
-/* ---- Writing the groups into the graph ---------------------------------------------------------------------------- */
+/* ---- Writing the groups into the graph ----------------------------------------------------------------------------
+ */
 
 /* Values computed in place between v and memory; FUSE_FREE_CONE + 1 when more. */
 static int32_t cone_size(const Grouping *p, ValueId v)
@@ -330,7 +337,8 @@ void fuse_make_groups(FuseCtx *f)
     pass_count(f->c, "kernels and calls", p.groups.len);
 }
 
-/* ---- Was anything changed? ------------------------------------------------------------------------------------------ */
+/* ---- Was anything changed? ------------------------------------------------------------------------------------------
+ */
 
 GroupedOrder grouped_order(Arena *a, const Graph *g)
 {

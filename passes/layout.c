@@ -1,15 +1,18 @@
 /* layout.c: the physical layout of every rank-4 value.
  *
- * Images (activations and their gradients) get the target's layout, NHWC on a CPU: whole vectors of channels, the format
- * that the convolution library likes best. Weights, and what is computed from weights alone, stay in rows. Where the two
- * meet - in an element-wise op, in a reshape, which works on logical order - a relayout is put; a reshape needs none when
- * both orders are the same memory anyway.
+ * Images (activations and their gradients) get the target's layout, NHWC on a CPU: whole vectors of channels, the
+ * format that the convolution library likes best. Weights, and what is computed from weights alone, stay in rows. Where
+ * the two meet - in an element-wise op, in a reshape, which works on logical order - a relayout is put; a reshape needs
+ * none when both orders are the same memory anyway.
  *
  * Tested by tests/unit/test_lower.c and tests/golden. */
 #include "passes/pass_impl.h"
 
 /* Rows and NHWC are the same memory when there is one pixel or one channel. */
-static bool layouts_coincide(Shape s) { return s.rank != 4 || s.dim[1] == 1 || (s.dim[2] == 1 && s.dim[3] == 1); }
+static bool layouts_coincide(Shape s)
+{
+    return s.rank != 4 || s.dim[1] == 1 || (s.dim[2] == 1 && s.dim[3] == 1);
+}
 
 /* What decides the layout of a result. */
 typedef enum LayoutRule {
@@ -20,11 +23,9 @@ typedef enum LayoutRule {
 } LayoutRule;
 
 static const LayoutRule layout_rules[OP_COUNT] = {
-    [OP_PARAM] = RULE_ROWS,          [OP_STATE] = RULE_ROWS,
-    [OP_CONV2D_GRAD_W] = RULE_ROWS,  [OP_INPUT] = RULE_IMAGE,
-    [OP_CONV2D] = RULE_IMAGE,        [OP_CONV2D_GRAD_X] = RULE_IMAGE,
-    [OP_GLOBAL_AVGPOOL] = RULE_IMAGE, [OP_BROADCAST] = RULE_IMAGE,
-    [OP_RESHAPE] = RULE_VIEW,
+    [OP_PARAM] = RULE_ROWS,           [OP_STATE] = RULE_ROWS,      [OP_CONV2D_GRAD_W] = RULE_ROWS,
+    [OP_INPUT] = RULE_IMAGE,          [OP_CONV2D] = RULE_IMAGE,    [OP_CONV2D_GRAD_X] = RULE_IMAGE,
+    [OP_GLOBAL_AVGPOOL] = RULE_IMAGE, [OP_BROADCAST] = RULE_IMAGE, [OP_RESHAPE] = RULE_VIEW,
 };
 
 static Layout layout_follow(const Rewriter *r, const Value *v)
@@ -52,8 +53,8 @@ static ValueId layout_convert(Rewriter *r, ValueId like, ValueId v, Layout to)
     return out;
 }
 
-/* In which layout the rank-4 operand i must come: values walked together lie alike, the library knows images and weights.
- * `own`: the layout of v. */
+/* In which layout the rank-4 operand i must come: values walked together lie alike, the library knows images and
+ * weights. `own`: the layout of v. */
 static Layout layout_operand(const Rewriter *r, const Value *v, int32_t i, Layout own, Layout image)
 {
     const Graph *g = r->b.g;

@@ -12,7 +12,8 @@
 typedef struct LowerGroups {
     PassCtx *c;
     Graph   *g;
-    VEC(Group) out; /* groups with new numbers */
+    VEC(Group) out;     /* groups with new numbers */
+    int32_t *next_read; /* by value: how many launches later it is first read; large: the host reads it, or nobody */
 } LowerGroups;
 
 static void lower_number(LowerGroups *l, Part p)
@@ -36,11 +37,56 @@ static void lower_call(LowerGroups *l, Part p, Group group)
     pass_count(l->c, "library calls", 1);
 }
 
-static const char *lower_name(const LowerGroups *l) { return arena_printf(l->g->arena, "k%d", l->out.len); }
+/* ---- Streaming stores -------------------------------------------------------------------------------------------- */
+
+/* What does not fit the cache of a core and is not read by one of the next launches need not go through it. */
+enum { STREAM_BYTES = 4 << 20, STREAM_LAUNCHES = 3 };
+
+static int32_t lower_next_read(const Graph *g, const Uses *u, ValueId v, int32_t made)
+{
+    int32_t next = INT32_MAX;
+    for (int32_t i = u->first[v]; i < u->first[v + 1]; i++) {
+        ValueId user = u->users[i];
+        int32_t k = ir_value(g, user)->group;
+        int32_t after = ir_has(g, user, T_VIEW) ? lower_next_read(g, u, user, made) : k > made ? k - made : INT32_MAX;
+        next = after < next ? after : next;
+    }
+    return next;
+}
+
+static void lower_reads(LowerGroups *l)
+{
+    Uses u = ir_uses(l->c->scratch, l->g);
+    l->next_read = ARENA_ARRAY(l->c->scratch, int32_t, l->g->values.len);
+    for (int32_t i = 0; i < l->g->order.len; i++) {
+        ValueId v = l->g->order.at[i];
+        l->next_read[v] = lower_next_read(l->g, &u, v, ir_value(l->g, v)->group);
+    }
+}
+
+static void lower_streams(LowerGroups *l, const Lowered *k)
+{
+    for (int32_t i = 0; i < k->kernel->bufs.len; i++) {
+        KBuf *b = &k->kernel->bufs.at[i];
+        if (b->mode != BUF_OUT || dtype_bytes(b->dtype, b->elems) < STREAM_BYTES ||
+            l->next_read[k->bound[i]] <= STREAM_LAUNCHES)
+            continue;
+        b->stream = true;
+        pass_count(l->c, "streaming stores", 1);
+    }
+}
+
+/* ---- Kernels and calls ------------------------------------------------------------------------------------------- */
+
+static const char *lower_name(const LowerGroups *l)
+{
+    return arena_printf(l->g->arena, "k%d", l->out.len);
+}
 
 static void lower_one(LowerGroups *l, Part p, Group group)
 {
     Lowered k = lower_kernel(l->c, l->g, p, lower_name(l), group.name, false);
+    lower_streams(l, &k);
     group.kernel = k.kernel;
     group.bound = k.bound;
     group.bound_at = k.bound_at;
@@ -77,7 +123,8 @@ static int32_t lower_period(const Graph *g, Part p)
 }
 
 /* Where merged buffer j begins in its arena, how long it is, and where each part lies in it. */
-static bool lower_merge_buffers(LowerGroups *l, const Lowered *parts, int32_t n, Place *begin, int64_t *base, int64_t *elems)
+static bool lower_merge_buffers(LowerGroups *l, const Lowered *parts, int32_t n, Place *begin, int64_t *base,
+                                int64_t *elems)
 {
     int32_t n_bufs = parts[0].kernel->bufs.len;
     for (int32_t j = 0; j < n_bufs; j++) {
@@ -111,7 +158,7 @@ static bool lower_segments(LowerGroups *l, Part p, Group group)
         kernels[i] = parts[i].kernel;
     }
     int32_t  n_bufs = kernels[0]->bufs.len;
-    int64_t *base = ARENA_ARRAY(a, int64_t, n * n_bufs), *elems = ARENA_ARRAY(a, int64_t, n_bufs);
+    int64_t *base = ARENA_ARRAY(a, int64_t, n *n_bufs), *elems = ARENA_ARRAY(a, int64_t, n_bufs);
     group.n_bound = n_bufs;
     group.bound = ARENA_ARRAY(l->g->arena, ValueId, n_bufs);
     group.bound_at = ARENA_ARRAY(l->g->arena, Place, n_bufs);
@@ -136,6 +183,7 @@ static bool lower_segments(LowerGroups *l, Part p, Group group)
 bool pass_lower(PassCtx *c, Graph *g)
 {
     LowerGroups l = { .c = c, .g = g };
+    lower_reads(&l);
     for (int32_t i = 0; i < g->order.len;) {
         int32_t k = ir_value(g, g->order.at[i])->group, n = 0;
         while (i + n < g->order.len && ir_value(g, g->order.at[i + n])->group == k)

@@ -1,9 +1,9 @@
 /* lower_kernel.c: one fused group becomes one kernel.
  *
- * Axes are the dimensions of the group's space in memory order, the contiguous one last and walked by vectors. Values of
- * the space's shape are computed in the body; sums run over the dimensions that the reductions do not keep; values of the
- * kept shape are computed at the end. Scalar rules come from the op table (ir/body.c); this file only says where operands
- * lie: a broadcast operand simply does not move along some axes.
+ * Axes are the dimensions of the group's space in memory order, the contiguous one last and walked by vectors. Values
+ * of the space's shape are computed in the body; sums run over the dimensions that the reductions do not keep; values
+ * of the kept shape are computed at the end. Scalar rules come from the op table (ir/body.c); this file only says where
+ * operands lie: a broadcast operand simply does not move along some axes.
  *
  * Tested by tests/unit/test_lower.c (each kernel against the ops one by one) and the op matrix. */
 #include "passes/fuse.h"
@@ -27,13 +27,14 @@ typedef struct LowerCtx {
     int32_t      axis[DT_MAX_RANK]; /* of a logical dimension of the space */
     bool         in_final;
     KVal        *body_val, *final_val; /* by value; KVAL_NONE: not there */
-    KVal       (*sums)[2];             /* by value: a reduction's sums */
+    KVal (*sums)[2];                   /* by value: a reduction's sums */
     VEC(LowerBuf) bufs;
     BodyCtx body;
     bool    loop_axis_used[KERNEL_MAX_AXES];
 } LowerCtx;
 
-/* ---- Axes ----------------------------------------------------------------------------------------------------------- */
+/* ---- Axes -----------------------------------------------------------------------------------------------------------
+ */
 
 static bool part_has(const LowerCtx *l, ValueId v)
 {
@@ -95,7 +96,8 @@ static void lower_axes(LowerCtx *l)
         kernel_add_axis(l->k, "one", 1, AXIS_RED); /* every dimension is kept: sums of one */
 }
 
-/* ---- Operands -------------------------------------------------------------------------------------------------------- */
+/* ---- Operands
+ * -------------------------------------------------------------------------------------------------------- */
 
 static int32_t lower_buf(LowerCtx *l, ValueId v, BufMode mode)
 {
@@ -160,7 +162,8 @@ static KVal lower_operand(LowerCtx *l, ValueId user, ValueId x, Shape shape)
     return kb_load(&l->b, lower_buf(l, x, BUF_IN), lower_address(l, user, x, shape));
 }
 
-/* ---- Windows: BodyCtx callbacks -------------------------------------------------------------------------------------- */
+/* ---- Windows: BodyCtx callbacks
+ * -------------------------------------------------------------------------------------- */
 
 static KVal lower_load_at(BodyCtx *bc, int32_t i, const Coord *at, KVal guard)
 {
@@ -196,7 +199,8 @@ static int32_t lower_loop_axis(BodyCtx *bc, const char *name, int64_t extent)
     return i;
 }
 
-/* ---- Values ---------------------------------------------------------------------------------------------------------- */
+/* ---- Values
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static BodyCtx lower_body_ctx(LowerCtx *l, ValueId v, Coord out[DT_MAX_RANK])
 {
@@ -210,7 +214,14 @@ static BodyCtx lower_body_ctx(LowerCtx *l, ValueId v, Coord out[DT_MAX_RANK])
     if (l->flat)
         flat = affine_axis(0, 1);
     memset(l->loop_axis_used, 0, sizeof(l->loop_axis_used));
-    return (BodyCtx){ .b = &l->b, .g = l->g, .v = v, .out = out, .flat = flat, .user = l, .load = lower_load_at, .axis = lower_loop_axis };
+    return (BodyCtx){ .b = &l->b,
+                      .g = l->g,
+                      .v = v,
+                      .out = out,
+                      .flat = flat,
+                      .user = l,
+                      .load = lower_load_at,
+                      .axis = lower_loop_axis };
 }
 
 /* Inputs of v's body at this point. A reduction's body runs over the space, whatever its result. */

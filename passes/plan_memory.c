@@ -1,7 +1,7 @@
 /* plan_memory.c: a place for every value that crosses launches.
  *
- * Params, states and inputs lie one behind the other in the order in which they were made, the same in every program of a
- * model. Everything else lives in the work arena from the launch that makes it to the last that reads it; offsets are
+ * Params, states and inputs lie one behind the other in the order in which they were made, the same in every program of
+ * a model. Everything else lives in the work arena from the launch that makes it to the last that reads it; offsets are
  * found greedily, largest value first, at the lowest gap that is free during its life (as in XNNPACK's planner). An
  * updated param takes its new value in place; views have the memory of what they view.
  *
@@ -11,7 +11,8 @@
 
 #include <stdlib.h>
 
-/* ---- Lifetimes ------------------------------------------------------------------------------------------------------ */
+/* ---- Lifetimes ------------------------------------------------------------------------------------------------------
+ */
 
 static void plan_scan_users(const Graph *g, const Uses *u, ValueId v, int32_t own, Stored *s, bool *crosses)
 {
@@ -42,8 +43,10 @@ StoredList plan_stored(Arena *a, const Graph *g)
         const Value *val = ir_value(g, v);
         if (val->group < 0)
             continue;
-        Stored s = { .v = v, .first = val->group, .last = val->group, .bytes = type_bytes(val->type), .leaf = VALUE_NONE };
-        bool   crosses = ir_has(g, v, T_LIBRARY);
+        Stored s = {
+            .v = v, .first = val->group, .last = val->group, .bytes = type_bytes(val->type), .leaf = VALUE_NONE
+        };
+        bool crosses = ir_has(g, v, T_LIBRARY);
         plan_scan_users(g, &uses, v, val->group, &s, &crosses);
         if (crosses)
             vec_push(a, &list.at, s);
@@ -51,7 +54,8 @@ StoredList plan_stored(Arena *a, const Graph *g)
     return list;
 }
 
-/* ---- Offsets -------------------------------------------------------------------------------------------------------- */
+/* ---- Offsets --------------------------------------------------------------------------------------------------------
+ */
 
 static int plan_by_size(const void *x, const void *y)
 {

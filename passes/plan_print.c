@@ -49,7 +49,7 @@ int64_t passes_saved_bytes(const Graph *g)
 
 static const char *const plan_kind_names[] = { "-", "io", "param", "state", "work" };
 
-static int64_t plan_alive(const StoredList *list, int32_t at)
+static int64_t           plan_alive(const StoredList *list, int32_t at)
 {
     int64_t bytes = 0;
     for (int32_t i = 0; i < list->at.len; i++) {
@@ -85,20 +85,22 @@ static void plan_print_peak(Str *out, Arena *a, const Graph *g, const StoredList
     }
     qsort(alive, (size_t)n, sizeof(*alive), plan_by_size_desc);
     for (int32_t i = 0; i < n && i < 3; i++)
-        str_printf(out, "  largest there: %%%d %s, %s\n", alive[i]->v, ir_label(a, g, alive[i]->v), str_bytes(a, alive[i]->bytes));
+        str_printf(out, "  largest there: %%%d %s, %s\n", alive[i]->v, ir_label(a, g, alive[i]->v),
+                   str_bytes(a, alive[i]->bytes));
 }
 
 void passes_print_plan(Str *out, const Graph *g)
 {
     Arena      a = arena_new("plan table");
     StoredList list = plan_stored(&a, g);
-    str_printf(out, "plan of %s\n%-6s %-7s %12s %6s %6s %12s  %s\n", g->name, "value", "memory", "bytes", "first", "last",
-               "offset", "what");
+    str_printf(out, "plan of %s\n%-6s %-7s %12s %6s %6s %12s  %s\n", g->name, "value", "memory", "bytes", "first",
+               "last", "offset", "what");
     for (int32_t i = 0; i < list.at.len; i++) {
         const Stored *s = &list.at.at[i];
         const Value  *v = ir_value(g, s->v);
-        str_printf(out, "%%%-5d %-7s %12lld %6d %6d %12lld  %s %s\n", s->v, plan_kind_names[v->place.kind], (long long)s->bytes,
-                   s->first, s->last, (long long)v->place.offset, ir_label(&a, g, s->v), ir_ops[v->op].text);
+        str_printf(out, "%%%-5d %-7s %12lld %6d %6d %12lld  %s %s\n", s->v, plan_kind_names[v->place.kind],
+                   (long long)s->bytes, s->first, s->last, (long long)v->place.offset, ir_label(&a, g, s->v),
+                   ir_ops[v->op].text);
     }
     plan_print_peak(out, &a, g, &list);
     for (int32_t k = MEM_IO; k <= MEM_WORK; k++)

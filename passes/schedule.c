@@ -2,8 +2,8 @@
  *
  * After fuse and batch the order is that of the groups. Without them each op becomes a group of its own. Values that no
  * effect needs are dropped. An `assign` is carried out by storing its value right into the leaf's memory; where the old
- * value is still read later (or the value already lives elsewhere) a copy at the very end of the step does it. Where one
- * leaf, or the host, gets the old value of another, that is taken aside at the very beginning: two states may swap.
+ * value is still read later (or the value already lives elsewhere) a copy at the very end of the step does it. Where
+ * one leaf, or the host, gets the old value of another, that is taken aside at the very beginning: two states may swap.
  *
  * Tested by tests/unit/test_lower.c. */
 #include "passes/fuse.h"
@@ -78,8 +78,8 @@ static int32_t schedule_last_read(const Graph *g, const Uses *u, ValueId v)
     return last;
 }
 
-/* Kernels read an element of the leaf before they store it, but only at the same point: a window, or a vector along another
- * dimension than the kernel keeps, might come too late. */
+/* Kernels read an element of the leaf before they store it, but only at the same point: a window, or a vector along
+ * another dimension than the kernel keeps, might come too late. */
 static bool schedule_reads_pointwise(const Graph *g, const Uses *u, ValueId leaf, int32_t group)
 {
     for (int32_t i = u->first[leaf]; i < u->first[leaf + 1]; i++) {

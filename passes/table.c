@@ -42,7 +42,8 @@ void passes_doc(Str *out)
 {
     str_add(out,
             "# Passes\n\n"
-            "Made by `detent doc passes` from `passes/passes.def`, `passes/methods.def` and `passes/options.c`.\n");
+            "Made from `passes/passes.def`, `passes/methods.def` and `passes/options.c` by `tools/make-docs`; do not edit "
+            "by hand.\n");
     doc_passes(out, "The default pipeline, in order", 0);
     str_add(out, "\nA pass that is not required may be left out (`--disable-pass`, `--bisect`): the step computes the "
                  "same numbers.\n");
