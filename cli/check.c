@@ -1,10 +1,10 @@
-/* check.c: `detent check NET`: is what was generated for this network right? Three kinds of evidence, each gathered over
- * everything that differs:
+/* check.c: `detent check NET`: is what was generated for this network right? Three kinds of evidence, each gathered
+ * over everything that differs:
  *
  *   gradients  each differentiable op with its attributes, on small shapes: the step's gradient against differences
  *   kernels    each kernel of the train, eval and init programs: machine code against the interpreter, bit for bit, on
- *              vectors of 4, 8 and 16 floats, the work in one, two and three parts, with ordinary and with special numbers
- *   calls      each library call: against plain loops, within a stated bound
+ *              vectors of 4, 8 and 16 floats, the work in one, two and three parts, with ordinary and with special
+ * numbers calls      each library call: against plain loops, within a stated bound
  *
  * Tested by tests/unit/test_check.c. */
 #include "cli/check.h"
@@ -21,7 +21,8 @@ typedef struct CheckRow {
 } CheckRow;
 
 typedef struct CheckTable {
-    Session *s;
+    Session    *s;
+    const char *net; /* as on the command line */
     VEC(CheckRow) rows;
     int32_t     failures;
     const char *first, *see; /* the first failure, and how to look at it */
@@ -72,11 +73,14 @@ static void table_print(const CheckTable *t)
 static const char *check_command(const CheckTable *t, const char *command, const char *more)
 {
     Session    *s = t->s;
-    const char *bits = session_needs_init(s) ? arena_printf(&s->arena, " --method %s --bits %s", s->recipe.method, s->opt.bits) : "";
-    return arena_printf(&s->arena, "detent %s %s%s --batch %lld %s", command, s->model->name, bits, (long long)s->opt.batch, more);
+    const char *bits =
+        session_needs_init(s) ? arena_printf(&s->arena, " --method %s --bits %s", s->recipe.method, s->opt.bits) : "";
+    return arena_printf(&s->arena, "detent %s %s%s --batch %lld %s", command, t->net, bits, (long long)s->opt.batch,
+                        more);
 }
 
-/* ---- Gradients ------------------------------------------------------------------------------------------------------ */
+/* ---- Gradients ------------------------------------------------------------------------------------------------------
+ */
 
 /* The train graph as autodiff gets it. */
 static Graph *check_forward_graph(Session *s)
@@ -107,7 +111,8 @@ static bool check_gradient_case(CheckTable *t, CheckBackend *b, const Graph *fro
     row->items++;
     row->compared += r.compared;
     row->worst = fmax(row->worst, r.worst);
-    log_debug("gradient of %s (%s): %d compared, worst %.1e; %s", op, label, r.compared, r.worst, check_grad_why(ir_value(from, id)->op));
+    log_debug("gradient of %s (%s): %d compared, worst %.1e; %s", op, label, r.compared, r.worst,
+              check_grad_why(ir_value(from, id)->op));
     if (!r.ok)
         table_fail(t, row, arena_printf(a, "gradient of %s (%s): %s, in\n%s", op, label, r.where, check_text(a, g)),
                    check_command(t, "dump", "--print-ir-after autodiff --print-ir-diff"));
@@ -129,13 +134,15 @@ static bool check_all_gradients(CheckTable *t)
         if (ir_ops[ir_value(g, id)->op].grad == NULL)
             continue;
         const Graph *c = check_case_of(&s->arena, &s->diag, g, id);
-        ok = c != NULL && (!strmap_put(&seen, check_text(&s->arena, c), id) || check_gradient_case(t, &interp, g, id, c));
+        ok = c != NULL &&
+             (!strmap_put(&seen, check_text(&s->arena, c), id) || check_gradient_case(t, &interp, g, id, c));
     }
     check_backend_close(&interp);
     return ok;
 }
 
-/* ---- Programs ------------------------------------------------------------------------------------------------------- */
+/* ---- Programs -------------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     StepKind    step;
@@ -217,7 +224,9 @@ static void check_one_kernel(CheckTable *t, const CheckKernel *c, const KernelIm
     Session    *s = t->s;
     const char *step = check_steps[c->step].name;
     CheckRow   *row = table_row(t, "kernel", arena_printf(&s->arena, "%s step", step), 0);
-    KernelCase  k = { .kernel = c->group->kernel, .images = images, .n_images = CHECK_WIDTHS, .most_parts = CHECK_PARTS };
+    KernelCase  k = {
+         .kernel = c->group->kernel, .images = images, .n_images = CHECK_WIDTHS, .most_parts = CHECK_PARTS
+    };
     k.data = check_kernel_data(&s->arena, c);
     row->items++;
     for (int special = 0; special < 2; special++) {
@@ -231,8 +240,9 @@ static void check_one_kernel(CheckTable *t, const CheckKernel *c, const KernelIm
                    arena_printf(&s->arena, "kernel %s of the %s step (%s), vectors of %d, in %d parts, %s numbers: %s",
                                 k.kernel->name, step, c->group->name, check_widths[r.image], r.parts,
                                 special ? "special" : "ordinary", r.where),
-                   check_command(t, "compile", arena_printf(&s->arena, "--step %s --vector-width %d --dump-kernels DIR", step,
-                                                            check_widths[r.image])));
+                   check_command(t, "compile",
+                                 arena_printf(&s->arena, "--step %s --vector-width %d --dump-kernels DIR", step,
+                                              check_widths[r.image])));
         return;
     }
 }
@@ -254,15 +264,16 @@ static bool check_all_kernels(CheckTable *t, const CheckKernels *all)
     return ok;
 }
 
-/* ---- Library calls -------------------------------------------------------------------------------------------------- */
+/* ---- Library calls --------------------------------------------------------------------------------------------------
+ */
 
 static bool check_launch(CheckTable *t, CallLib *lib, const Launch *l, const char *step, StrMap *seen)
 {
-    static const char *const kinds[] = { "conv forward", "conv gradient x", "conv gradient w",
+    static const char *const kinds[] = { "conv forward",   "conv gradient x",   "conv gradient w",
                                          "linear forward", "linear gradient x", "linear gradient w" };
-    Session    *s = t->s;
-    const char *text = check_call_text(&s->arena, &l->call);
-    CallResult  r;
+    Session                 *s = t->s;
+    const char              *text = check_call_text(&s->arena, &l->call);
+    CallResult               r;
     if (!strmap_put(seen, text, 0))
         return true;
     if (!check_call(&s->arena, &s->diag, lib, &l->call, 1, &r))
@@ -273,8 +284,10 @@ static bool check_launch(CheckTable *t, CallLib *lib, const Launch *l, const cha
     row->worst = fmax(row->worst, r.worst);
     log_debug("call %s: worst error is %.2g of the bound", text, r.worst);
     if (!r.ok)
-        table_fail(t, row, arena_printf(&s->arena, "call %s of the %s step (%s) by %s: %s", text, step, l->name, lib->name, r.where),
-                   check_command(t, "dump", arena_printf(&s->arena, "--step %s", step)));
+        table_fail(
+            t, row,
+            arena_printf(&s->arena, "call %s of the %s step (%s) by %s: %s", text, step, l->name, lib->name, r.where),
+            check_command(t, "dump", arena_printf(&s->arena, "--step %s", step)));
     return true;
 }
 
@@ -288,7 +301,8 @@ static bool check_calls_of(CheckTable *t, CallLib *lib, KernelJit *jit, const Gr
     return ok;
 }
 
-/* ---- All -------------------------------------------------------------------------------------------------------------- */
+/* ---- All
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static bool check_programs(CheckTable *t)
 {
@@ -316,8 +330,7 @@ static bool check_programs(CheckTable *t)
 
 int command_check(Session *s, const StrList *rest)
 {
-    (void)rest;
-    CheckTable t = { .s = s };
+    CheckTable t = { .s = s, .net = rest->len > 0 ? rest->at[0] : s->model->name };
     double     start = time_now_s();
     if (s->opt.pass.passes.len > 0 || s->opt.pass.stop_after != NULL) {
         diag_error(&s->diag, LOC_NONE, "check: --passes and --stop-after leave no program to check");

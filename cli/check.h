@@ -1,14 +1,15 @@
 /* check.h: the parts of `detent check`, shared with the tests: graphs that are compiled and run on the side, and three
  * comparisons - gradients with differences, kernels with the interpreter, library calls with plain loops.
  *
- * Tested by tests/unit/test_matrix.c (each op), tests/unit/test_fuzz_passes.c (random networks), tests/unit/test_check.c
- * (planted mistakes are found). */
+ * Tested by tests/unit/test_matrix.c (each op), tests/unit/test_fuzz_passes.c (random networks),
+ * tests/unit/test_check.c (planted mistakes are found). */
 #ifndef DETENT_CLI_CHECK_H
 #define DETENT_CLI_CHECK_H
 
 #include "cli/cli.h"
 
-/* ---- Graphs that run (check_run.c) -------------------------------------------------------------------------------- */
+/* ---- Graphs that run (check_run.c) --------------------------------------------------------------------------------
+ */
 
 /* What makes code and carries out calls; many graphs may use one. */
 typedef struct CheckBackend {
@@ -19,14 +20,15 @@ typedef struct CheckBackend {
     int        threads;
 } CheckBackend;
 
-/* cpu: LLVM (vectors of `width` floats, 0: the host's) and oneDNN; else the interpreter and plain loops. False: reported. */
+/* cpu: LLVM (vectors of `width` floats, 0: the host's) and oneDNN; else the interpreter and plain loops. False:
+ * reported. */
 bool check_backend_open(CheckBackend *b, Arena *a, Diag *d, bool cpu, int threads, int width) DT_CHECKED;
 void check_backend_close(CheckBackend *b);
 
 typedef struct CheckSetup {
     StepKind               step;
-    const Recipe          *recipe;          /* NULL: float */
-    const OptimizerConfig *optimizer;       /* NULL: momentum 0.9 */
+    const Recipe          *recipe;           /* NULL: float */
+    const OptimizerConfig *optimizer;        /* NULL: momentum 0.9 */
     const char            *passes, *disable; /* as on the command line; NULL: the default pipeline, whole */
 } CheckSetup;
 
@@ -45,10 +47,11 @@ int64_t check_net_elems(const CheckNet *n, const char *tensor);
 void    check_net_write(CheckNet *n, const char *tensor, const double *values);
 double *check_net_read(Arena *a, CheckNet *n, const char *tensor);
 
-/* ---- Gradients (check_grad.c, check_cases.c) ----------------------------------------------------------------------- */
+/* ---- Gradients (check_grad.c, check_cases.c) -----------------------------------------------------------------------
+ */
 
-/* A case is a graph with one op to look at: its differentiable operands are params "x0", "x1"..., its result is the output
- * "out", and the output "loss" is the sum of out r over an input "r". */
+/* A case is a graph with one op to look at: its differentiable operands are params "x0", "x1"..., its result is the
+ * output "out", and the output "loss" is the sum of out r over an input "r". */
 typedef struct GradResult {
     bool        ok;
     int32_t     compared;
@@ -63,13 +66,14 @@ void check_case_close(Builder *b, ValueId v);
 Graph *check_case_of(Arena *a, Diag *d, const Graph *from, ValueId id);
 /* The op that a case is about. */
 ValueId check_case_op(const Graph *g);
-/* Gradients as the passes and the backend compute them against differences or, where the op is not smooth and its row names
- * a surrogate, the closed form of that. False: reported (it could not be run). */
+/* Gradients as the passes and the backend compute them against differences or, where the op is not smooth and its row
+ * names a surrogate, the closed form of that. False: reported (it could not be run). */
 bool check_gradients(CheckBackend *b, const Graph *g, GradResult *out) DT_CHECKED;
 /* Why the tolerance of this op is what it is; for the table. */
 const char *check_grad_why(OpCode op);
 
-/* ---- Kernels (check_kernels.c) ------------------------------------------------------------------------------------- */
+/* ---- Kernels (check_kernels.c) -------------------------------------------------------------------------------------
+ */
 
 /* What numbers buffer i of a kernel may hold: integers lo..hi; f32 buffers take any. */
 typedef struct KernelData {
@@ -81,7 +85,7 @@ typedef struct KernelCase {
     const Kernel             *kernel;
     const KernelImage *const *images;
     int32_t                   n_images, most_parts;
-    const KernelData         *data; /* one a buffer */
+    const KernelData         *data;    /* one a buffer */
     bool                      special; /* some numbers are NaN, infinite or denormal */
     uint64_t                  seed;
 } KernelCase;
@@ -93,11 +97,12 @@ typedef struct KernelResult {
     const char *where;
 } KernelResult;
 
-/* The kernel by the interpreter and by each image, units split over 1, 2, ... most_parts as threads would do: every byte of
- * every buffer must be equal (one NaN is as good as another). */
+/* The kernel by the interpreter and by each image, units split over 1, 2, ... most_parts as threads would do: every
+ * byte of every buffer must be equal (one NaN is as good as another). */
 KernelResult check_kernel(Arena *a, const KernelCase *c);
 
-/* ---- Library calls (check_calls.c) ---------------------------------------------------------------------------------- */
+/* ---- Library calls (check_calls.c) ----------------------------------------------------------------------------------
+ */
 
 typedef struct CallResult {
     bool        ok;
@@ -105,7 +110,7 @@ typedef struct CallResult {
     double      worst; /* largest error / bound */
     const char *where;
 } CallResult;
-bool        check_call(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, uint64_t seed, CallResult *out) DT_CHECKED;
+bool check_call(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, uint64_t seed, CallResult *out) DT_CHECKED;
 const char *check_call_text(Arena *a, const CallDesc *call); /* "conv fwd 8x16x32x32 -> 16, 3x3 stride 1" */
 
 #endif

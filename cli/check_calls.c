@@ -1,8 +1,8 @@
 /* check_calls.c: a library call against plain loops in double precision.
  *
- * Libraries add up in an order of their own, in single precision, so equality is not to be had. For a sum of n products the
- * error is at most n 2^-24 times the sum of their sizes; with partial sums and signs that vary it grows as the root of n.
- * Allowed is (4 + sqrt n) 2^-24 times the sum of sizes, element by element: a wrong tap or a product in bfloat16
+ * Libraries add up in an order of their own, in single precision, so equality is not to be had. For a sum of n products
+ * the error is at most n 2^-24 times the sum of their sizes; with partial sums and signs that vary it grows as the root
+ * of n. Allowed is (4 + sqrt n) 2^-24 times the sum of sizes, element by element: a wrong tap or a product in bfloat16
  * (2^-9) is far outside.
  *
  * Tested by tests/unit/test_check.c and tests/unit/test_exec.c. */
@@ -13,10 +13,10 @@
 
 enum { CALL_STREAM = 0x63616c6c };
 
-static const char *const call_names[] = { "conv forward", "conv gradient x", "conv gradient w",
+static const char *const call_names[] = { "conv forward",   "conv gradient x",   "conv gradient w",
                                           "linear forward", "linear gradient x", "linear gradient w" };
 
-const char *check_call_text(Arena *a, const CallDesc *d)
+const char              *check_call_text(Arena *a, const CallDesc *d)
 {
     Str s = str_new(a);
     str_printf(&s, "%s %lldx%lld", call_names[d->kind], (long long)d->n, (long long)d->c);
@@ -61,15 +61,15 @@ static CallSizes call_sizes(const CallDesc *d)
 
 static float *call_buf(Arena *a, int64_t n, uint32_t stream, uint64_t seed)
 {
-    char *at = arena_alloc(a, sizeof(float) * (size_t)n + 64);
+    char  *at = arena_alloc(a, sizeof(float) * (size_t)n + 64);
     float *x = (float *)(at + (-(uintptr_t)at & 63));
     for (int64_t i = 0; i < n; i++)
         x[i] = 2 * rng_uniform(seed, CALL_STREAM, stream, (uint64_t)i) - 1;
     return x;
 }
 
-static void call_compare(Arena *a, const float *found, const float *expected, const float *sizes, int64_t n, double unit,
-                         CallResult *out)
+static void call_compare(Arena *a, const float *found, const float *expected, const float *sizes, int64_t n,
+                         double unit, CallResult *out)
 {
     for (int64_t i = 0; i < n; i++) {
         double bound = unit * (double)sizes[i] + 1e-30, error = fabs((double)found[i] - (double)expected[i]) / bound;

@@ -1,9 +1,9 @@
 /* check_cases.c: one op of a network as a small graph of its own: the same op, attributes and kinds of shapes, but few
  * channels and pixels, so that its gradient can be compared with differences element by element.
  *
- * What may shrink depends on the op: a window must still fit, groups must divide channels, a flattened image has as many
- * features as the image has numbers. That is one function for each such op; all others shrink dimension by dimension,
- * which keeps broadcasting as it was. Tested by tests/unit/test_check.c. */
+ * What may shrink depends on the op: a window must still fit, groups must divide channels, a flattened image has as
+ * many features as the image has numbers. That is one function for each such op; all others shrink dimension by
+ * dimension, which keeps broadcasting as it was. Tested by tests/unit/test_check.c. */
 #include "cli/check.h"
 
 #include <string.h>
@@ -25,7 +25,8 @@ static AttrVal *case_attr(CaseShape *c, AttrId id)
     DT_UNREACHABLE("a case without attribute %s", attr_name(id));
 }
 
-/* ---- Shrinking ----------------------------------------------------------------------------------------------------- */
+/* ---- Shrinking -----------------------------------------------------------------------------------------------------
+ */
 
 static void shrink_dims(CaseShape *c)
 {
@@ -112,17 +113,19 @@ static void shrink_qdq(CaseShape *c)
 }
 
 typedef void (*ShrinkFn)(CaseShape *c);
+/* clang-format off */
 static const ShrinkFn case_shrinks[OP_COUNT] = {
     [OP_CONV2D] = shrink_conv,       [OP_LINEAR] = shrink_linear,   [OP_MAXPOOL] = shrink_pool, [OP_AVGPOOL] = shrink_pool,
     [OP_SHORTCUT_A] = shrink_shortcut, [OP_RESHAPE] = shrink_reshape, [OP_QDQ] = shrink_qdq,
 };
+/* clang-format on */
 
 static CaseShape case_shape(const Graph *g, const Value *v)
 {
     const OpInfo *op = &ir_ops[v->op];
     CaseShape     c = { .n_in = v->n_in, .n_attrs = op->n_attrs };
-    DT_ASSERT(v->n_in <= CASE_MAX_INPUTS && op->n_attrs <= CASE_MAX_ATTRS, "%s has %d inputs and %d attributes", op->text,
-              v->n_in, op->n_attrs);
+    DT_ASSERT(v->n_in <= CASE_MAX_INPUTS && op->n_attrs <= CASE_MAX_ATTRS, "%s has %d inputs and %d attributes",
+              op->text, v->n_in, op->n_attrs);
     for (int32_t i = 0; i < v->n_in; i++)
         c.in[i] = ir_value(g, v->in[i])->type.shape;
     for (int32_t i = 0; i < op->n_attrs; i++)
@@ -131,7 +134,8 @@ static CaseShape case_shape(const Graph *g, const Value *v)
     return c;
 }
 
-/* ---- The graph ----------------------------------------------------------------------------------------------------- */
+/* ---- The graph -----------------------------------------------------------------------------------------------------
+ */
 
 static ValueId case_leaf(Builder *b, OpCode leaf, const char *name, DType dtype, Shape shape)
 {

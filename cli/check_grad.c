@@ -1,9 +1,9 @@
 /* check_grad.c: gradients against what they are the gradients of.
  *
- * The step computes loss = sum out r and, by autodiff and all passes behind it, the gradient g of the loss. Forward alone
- * gives it a second time: for a direction v, sum (out(x + h v) - out(x - h v)) r / 2h, added up in double. Directions
- * are single elements, and for each param all elements at once, forward and backward in turn. Inputs are multiples of
- * 2^-10 and h is a power of two, so x +- h is exact and what is left is known:
+ * The step computes loss = sum out r and, by autodiff and all passes behind it, the gradient g of the loss. Forward
+ * alone gives it a second time: for a direction v, sum (out(x + h v) - out(x - h v)) r / 2h, added up in double.
+ * Directions are single elements, and for each param all elements at once, forward and backward in turn. Inputs are
+ * multiples of 2^-10 and h is a power of two, so x +- h is exact and what is left is known:
  *
  *   - the curvature that a central difference does not see: `bound` of the op's row, relative to the gradient's size;
  *   - the rounding of out: 2^-21 |out r| / h for every element of out that moved (a few roundings of 2^-24 each).
@@ -32,6 +32,7 @@ typedef struct GradRow {
 
 #define WHY_LINEAR "linear: a difference is exact, single precision is left"
 #define WHY_BILINEAR "at most quadratic in a direction: a central difference is exact"
+/* clang-format off */
 static const GradRow grad_rows[OP_COUNT] = {
     [OP_CONV2D] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_LINEAR] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
@@ -52,14 +53,15 @@ static const GradRow grad_rows[OP_COUNT] = {
     [OP_QDQ] = { 0, 1e-5, DATA_CODES, "closed form of the surrogate: x exactly, the sum over elements in single precision" },
     [OP_CROSS_ENTROPY] = { 0.015625, 1e-3, DATA_PLAIN, "softmax curves: h^2 times the third derivative" },
 };
-
+/* clang-format on */
 
 const char *check_grad_why(OpCode op)
 {
     return grad_rows[op].why != NULL ? grad_rows[op].why : "";
 }
 
-/* ---- Numbers to look at ------------------------------------------------------------------------------------------- */
+/* ---- Numbers to look at -------------------------------------------------------------------------------------------
+ */
 
 enum { GRAD_STREAM = 0x67726164, GRAD_GRID = 1024, GRAD_MAX_PARAMS = 5, GRAD_MOST_ELEMENTS = 48 };
 static const double grad_step_size = 0.4375; /* of quantizers: no power of two */
@@ -81,8 +83,8 @@ static void grad_fill_distinct(double *x, int64_t n, uint32_t tensor, double gap
     arena_free(&a);
 }
 
-/* Codes from one below the lowest to one above the highest, 0.1 to 0.4 away from them: neither a rounding nor a clip limit
- * is near. */
+/* Codes from one below the lowest to one above the highest, 0.1 to 0.4 away from them: neither a rounding nor a clip
+ * limit is near. */
 static double grad_code(const Value *qdq, uint32_t tensor, int64_t i)
 {
     double lo = (double)ir_int(qdq, A_LO), hi = (double)ir_int(qdq, A_HI);
@@ -109,7 +111,8 @@ static void grad_fill(const GradRow *row, const Value *op, int32_t operand, doub
     }
 }
 
-/* ---- One check ---------------------------------------------------------------------------------------------------- */
+/* ---- One check ----------------------------------------------------------------------------------------------------
+ */
 
 typedef struct GradParam {
     const char *name; /* "x0" */
@@ -118,16 +121,16 @@ typedef struct GradParam {
 } GradParam;
 
 typedef struct GradCheck {
-    Arena         a;
-    CheckNet      net;
+    Arena          a;
+    CheckNet       net;
     const GradRow *row;
-    const Value  *op; /* of the case before passes */
-    GradParam     params[GRAD_MAX_PARAMS];
-    int32_t       n_params;
-    double       *r; /* of the shape of out: rows added up */
-    int64_t       n_out;
-    Str           where;
-    GradResult   *result;
+    const Value   *op; /* of the case before passes */
+    GradParam      params[GRAD_MAX_PARAMS];
+    int32_t        n_params;
+    double        *r; /* of the shape of out: rows added up */
+    int64_t        n_out;
+    Str            where;
+    GradResult    *result;
 } GradCheck;
 
 /* Labels stay below the classes of the logits in front of them; seeds and steps are what they are. */
@@ -158,7 +161,8 @@ static void grad_set_operands(GradCheck *c, const Graph *g)
             grad_fill_integers(g, c->op, i, x, n);
         grad_set_input(c, leaf->name, x);
         if (leaf->op == OP_PARAM)
-            c->params[c->n_params++] = (GradParam){ leaf->name, n, x, NULL, arena_copy(&c->a, x, sizeof(double) * (size_t)n) };
+            c->params[c->n_params++] =
+                (GradParam){ leaf->name, n, x, NULL, arena_copy(&c->a, x, sizeof(double) * (size_t)n) };
     }
     if (ir_find(g, "shift") != VALUE_NONE) { /* an old mean: near the data, not equal to it */
         int64_t n = check_net_elems(&c->net, "shift");
@@ -182,9 +186,11 @@ static void grad_set_weights(GradCheck *c)
     grad_set_input(c, "r", r);
 }
 
-/* ---- Comparisons -------------------------------------------------------------------------------------------------- */
+/* ---- Comparisons --------------------------------------------------------------------------------------------------
+ */
 
-static void grad_compare(GradCheck *c, const GradParam *p, int64_t i, double found, double expected, double size, double noise)
+static void grad_compare(GradCheck *c, const GradParam *p, int64_t i, double found, double expected, double size,
+                         double noise)
 {
     GradResult *out = c->result;
     double      error = fabs(found - expected) / size;
@@ -203,7 +209,7 @@ static void grad_compare(GradCheck *c, const GradParam *p, int64_t i, double fou
 /* The slope of sum out r along x += h v (v[i] in {-1, 0, 1}), and how uncertain it is. */
 static double grad_slope(GradCheck *c, GradParam *p, const int8_t *v, double *noise)
 {
-    double h = c->row->h, sum = 0, moved = 0;
+    double  h = c->row->h, sum = 0, moved = 0;
     double *out[2];
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < p->n; i++)
@@ -260,10 +266,12 @@ static void grad_check_directions(GradCheck *c, GradParam *p)
     }
 }
 
-/* ---- Closed forms of surrogates ----------------------------------------------------------------------------------- */
+/* ---- Closed forms of surrogates -----------------------------------------------------------------------------------
+ */
 
-/* LSQ: with t = x / step, dx = r where lo < t < hi, else 0, to the bit; dstep = sum r d / sqrt(N hi) with d = lo, hi, or
- * rint(t) - t between; N: the elements of a weight, or of one sample of an activation, that share the step size. */
+/* LSQ: with t = x / step, dx = r where lo < t < hi, else 0, to the bit; dstep = G sum r d with d = lo, hi, or
+ * rint(t) - t between, and G = 1 / sqrt(N hi), from 6 bits on 1 / (sqrt(N) hi); N: the elements of a weight, or of one
+ * sample of an activation, that share the step size. */
 static void grad_check_lsq(GradCheck *c, const Graph *g)
 {
     GradParam *x = &c->params[0], *step = &c->params[1];
@@ -272,7 +280,8 @@ static void grad_check_lsq(GradCheck *c, const Graph *g)
     bool       act = str_eq(ir_text(c->op, A_ROLE), "act") && s.rank >= 2;
     int64_t    pixels = s.rank == 4 ? s.dim[2] * s.dim[3] : 1;
     double    *ds = ARENA_ARRAY(&c->a, double, step->n), *size = ARENA_ARRAY(&c->a, double, step->n);
-    double     scale = 1 / sqrt((double)(x->n / step->n / (act ? s.dim[0] : 1)) * hi);
+    double     scale = 1 / sqrt((double)(x->n / step->n / (act ? s.dim[0] : 1)));
+    scale /= ir_int(c->op, A_BITS) < 6 ? sqrt(hi) : hi;
     for (int64_t i = 0; i < x->n; i++) {
         int64_t k = step->n > 1 ? i / pixels % s.dim[1] : 0;
         double  t = x->x[i] / step->x[k];
@@ -303,7 +312,8 @@ static void grad_check_surrogate(GradCheck *c, const Graph *g, const char *name)
     DT_UNREACHABLE("no closed form for the surrogate \"%s\" of %s", name, ir_ops[c->op->op].text);
 }
 
-/* ---- All ---------------------------------------------------------------------------------------------------------- */
+/* ---- All ----------------------------------------------------------------------------------------------------------
+ */
 
 static void grad_check_all(GradCheck *c, const Graph *g)
 {
@@ -326,8 +336,9 @@ static void grad_check_all(GradCheck *c, const Graph *g)
 bool check_gradients(CheckBackend *b, const Graph *g, GradResult *out)
 {
     static const CheckSetup setup = { .step = STEP_TRAIN,
-                                      .passes = "autodiff,decompose,simplify,layout,fuse,batch,schedule,plan-memory,lower" };
-    GradCheck               c = { .a = arena_new("gradient check"), .op = ir_value(g, check_case_op(g)), .result = out };
+                                      .passes =
+                                          "autodiff,decompose,simplify,layout,fuse,batch,schedule,plan-memory,lower" };
+    GradCheck c = { .a = arena_new("gradient check"), .op = ir_value(g, check_case_op(g)), .result = out };
     c.row = &grad_rows[c.op->op];
     *out = (GradResult){ .ok = true, .bound = c.row->bound, .where = "" };
     bool ran = check_net_open(&c.net, b, ir_graph_clone(b->arena, g), &setup);

@@ -1,9 +1,10 @@
-/* check_kernels.c: one kernel by the interpreter and by compiled code: the same bytes, whatever the vector width and however
- * the work is split.
+/* check_kernels.c: one kernel by the interpreter and by compiled code: the same bytes, whatever the vector width and
+ * however the work is split.
  *
- * All buffers start from the same random bytes, results included, so a store that is missing or goes astray shows; behind
- * each buffer lies a guard. The scratch memory starts as garbage. Units run part by part, the last part first: an order
- * that threads could take. The one liberty: hardware and compilers choose freely among NaNs, so any NaN equals any.
+ * All buffers start from the same random bytes, results included, so a store that is missing or goes astray shows;
+ * behind each buffer lies a guard. The scratch memory starts as garbage. Units run part by part, the last part first:
+ * an order that threads could take. The one liberty: hardware and compilers choose freely among NaNs, so any NaN equals
+ * any.
  *
  * Tested by tests/unit/test_check.c (planted differences) and tests/unit/test_matrix.c. */
 #include "cli/check.h"
@@ -13,12 +14,14 @@
 
 enum { KERNEL_STREAM = 0x6b65726e, GUARD_BYTES = 256 };
 
-/* ---- Memory -------------------------------------------------------------------------------------------------------- */
+/* ---- Memory --------------------------------------------------------------------------------------------------------
+ */
 
 static float kernel_special(uint32_t draw)
 {
     static const uint32_t bits[] = {
-        0x7fc00000, 0x7f800000, 0xff800000, 0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x7f7fffff, 0x3f800000, 0xc2c80000,
+        0x7fc00000, 0x7f800000, 0xff800000, 0x00000000, 0x80000000,
+        0x00000001, 0x807fffff, 0x7f7fffff, 0x3f800000, 0xc2c80000,
     };
     float f;
     memcpy(&f, &bits[draw % DT_COUNT(bits)], sizeof(f));
@@ -70,9 +73,11 @@ static void kernel_copy_all(const Kernel *k, void *const *to, void *const *from)
         memcpy(to[i], from[i], (size_t)(dtype_bytes(k->bufs.at[i].dtype, k->bufs.at[i].elems) + GUARD_BYTES));
 }
 
-/* ---- Running -------------------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------------------------------
+ */
 
-static void kernel_run_parts(const KernelImage *m, KernelEntry entry, void *const *bufs, void *scratch, int64_t units, int parts)
+static void kernel_run_parts(const KernelImage *m, KernelEntry entry, void *const *bufs, void *scratch, int64_t units,
+                             int parts)
 {
     for (int i = parts - 1; i >= 0; i--)
         if (units * i / parts < units * (i + 1) / parts)
@@ -89,7 +94,8 @@ static void kernel_run_image(Arena *a, const KernelImage *m, void *const *bufs, 
         kernel_run_parts(m, m->finish, bufs, scratch, m->finish_units, parts);
 }
 
-/* ---- Comparing ------------------------------------------------------------------------------------------------------ */
+/* ---- Comparing ------------------------------------------------------------------------------------------------------
+ */
 
 static bool kernel_elem_equal(DType t, const void *x, const void *y, int64_t i)
 {

@@ -1,5 +1,5 @@
-/* check_run.c: compiles a graph on the side and runs it: the same passes, code generation and execution as a session, but
- * any graph, any pipeline, and numbers by name.
+/* check_run.c: compiles a graph on the side and runs it: the same passes, code generation and execution as a session,
+ * but any graph, any pipeline, and numbers by name.
  *
  * Tested through everything that uses it: tests/unit/test_matrix.c, tests/unit/test_fuzz_passes.c. */
 #include "cli/check.h"
@@ -7,7 +7,7 @@
 static const Recipe          check_float = { .method = "float" };
 static const OptimizerConfig check_sgd = { .momentum = 0.9 };
 
-bool check_backend_open(CheckBackend *b, Arena *a, Diag *d, bool cpu, int threads, int width)
+bool                         check_backend_open(CheckBackend *b, Arena *a, Diag *d, bool cpu, int threads, int width)
 {
     *b = (CheckBackend){ .arena = a, .d = d, .threads = threads };
     b->jit = cpu ? jit_llvm_new(a, d, (JitOptions){ .vector_width = width }) : jit_interp_new(a);

@@ -25,6 +25,11 @@ typedef struct BatchGroup {
     int32_t     merged; /* new number */
 } BatchGroup;
 
+/* What the parts of the launch that is being written read, and which leaves they update: by value, the launch's number. */
+typedef struct Touched {
+    int32_t *read, *updated;
+} Touched;
+
 typedef struct Batch {
     PassCtx    *c;
     Graph      *g;
@@ -33,6 +38,7 @@ typedef struct Batch {
     int32_t     n_old;
     BatchGroup *at;
     int32_t     n;
+    Touched     touched;
 } Batch;
 
 static int32_t group_behind(const Graph *g, ValueId v)
@@ -237,15 +243,46 @@ static void write_group(Batch *b, int32_t k, int32_t number)
     }
 }
 
+/* Rows of one launch run in any order: none may read what another updates. */
+static bool touches_alone(const Batch *b, int32_t k, const Touched *t, int32_t number)
+{
+    for (int32_t i = 0; i < b->at[k].count; i++) {
+        ValueId      id = b->old[b->at[k].first + i];
+        const Value *v = ir_value(b->g, id);
+        for (int32_t j = 0; j < v->n_in; j++)
+            if (t->updated[v->in[j]] == number)
+                return false;
+        for (int32_t j = b->uses.first[id]; j < b->uses.first[id + 1]; j++)
+            if (ir_is(b->g, b->uses.users[j], OP_ASSIGN) && t->read[ir_value(b->g, b->uses.users[j])->in[0]] == number)
+                return false;
+    }
+    return true;
+}
+
+static void touch(const Batch *b, int32_t k, const Touched *t, int32_t number)
+{
+    for (int32_t i = 0; i < b->at[k].count; i++) {
+        ValueId      id = b->old[b->at[k].first + i];
+        const Value *v = ir_value(b->g, id);
+        for (int32_t j = 0; j < v->n_in; j++)
+            t->read[v->in[j]] = number;
+        for (int32_t j = b->uses.first[id]; j < b->uses.first[id + 1]; j++)
+            if (ir_is(b->g, b->uses.users[j], OP_ASSIGN))
+                t->updated[ir_value(b->g, b->uses.users[j])->in[0]] = number;
+    }
+}
+
 /* Kernel k and, at the front and at the end, all of its level and structure. */
 static void write_merged(Batch *b, int32_t k, const Group *old_groups)
 {
     Graph  *g = b->g;
     int32_t number = g->groups.len, parts = 0;
     for (int32_t j = k; j < b->n; j++) {
-        bool same = j == k || (b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 && str_eq(b->at[j].key, b->at[k].key));
+        bool same = j == k || (b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 && str_eq(b->at[j].key, b->at[k].key) &&
+                               touches_alone(b, j, &b->touched, number));
         if (!same)
             continue;
+        touch(b, j, &b->touched, number);
         write_group(b, j, number);
         b->at[j].merged = number;
         parts++;
@@ -312,6 +349,9 @@ bool pass_batch(PassCtx *c, Graph *g)
             b.at[k] = (BatchGroup){ .first = i, .count = 1, .flat = true, .merged = -1 };
         b.at[k].flat &= value_is_flat(g, b.old[i]);
     }
+    b.touched = (Touched){ ARENA_ARRAY(c->scratch, int32_t, g->values.len), ARENA_ARRAY(c->scratch, int32_t, g->values.len) };
+    memset(b.touched.read, -1, sizeof(int32_t) * (size_t)g->values.len);
+    memset(b.touched.updated, -1, sizeof(int32_t) * (size_t)g->values.len);
     batch_place(&b);
     for (int32_t k = 0; k < b.n; k++)
         b.at[k].key = batch_key(&b, k);

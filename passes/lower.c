@@ -99,7 +99,15 @@ static void lower_one(LowerGroups *l, Part p, Group group)
 
 /* ---- Segments ---------------------------------------------------------------------------------------------------- */
 
-/* True when the first `period` values, repeated, have the ops of the whole group and no value reads another part's. */
+/* Does value m make x, or take its place in memory? */
+static bool lower_makes(const Graph *g, ValueId m, ValueId x)
+{
+    Place p = ir_value(g, m)->place, q = ir_value(g, x)->place;
+    return m == x || (p.kind != MEM_NONE && p.kind == q.kind && p.offset == q.offset);
+}
+
+/* True when the first `period` values, repeated, have the ops of the whole group and no value reads what another part makes
+ * or updates. */
 static bool lower_is_period(const Graph *g, Part p, int32_t period)
 {
     for (int32_t i = 0; i < p.n; i++) {
@@ -108,7 +116,7 @@ static bool lower_is_period(const Graph *g, Part p, int32_t period)
         const Value *v = ir_value(g, p.at[i]);
         for (int32_t j = 0; j < v->n_in; j++)
             for (int32_t m = 0; m < p.n; m++)
-                if (p.at[m] == v->in[j] && m / period != i / period)
+                if (m / period != i / period && lower_makes(g, p.at[m], v->in[j]))
                     return false;
     }
     return true;

@@ -277,20 +277,25 @@ static void lower_store(LowerCtx *l, ValueId v)
     kb_store(&l->b, buf, lower_address(l, v, v, val->type.shape), x);
 }
 
+/* Is v computed in the region that is being written? */
+static bool lower_in_region(const LowerCtx *l, ValueId v)
+{
+    if (ir_is(l->g, v, OP_CONST) && ir_value(l->g, v)->place.kind == MEM_NONE)
+        return false; /* made where it is used */
+    bool kept = lower_is_kept_value(l, v);
+    return l->in_final ? kept : !kept || ir_has(l->g, v, T_REDUCE);
+}
+
+/* All values, then all stores: an update in place must not be seen by a value that reads the old one. */
 static void lower_region(LowerCtx *l, bool final)
 {
     l->in_final = final;
-    for (int32_t i = 0; i < l->part.n; i++) {
-        ValueId v = l->part.at[i];
-        bool    kept = lower_is_kept_value(l, v), reduce = ir_has(l->g, v, T_REDUCE);
-        if (ir_is(l->g, v, OP_CONST) && ir_value(l->g, v)->place.kind == MEM_NONE)
-            continue; /* made where it is used */
-        if (final ? !kept : kept && !reduce)
-            continue;
-        lower_value(l, v);
-        if (final || !reduce)
-            lower_store(l, v);
-    }
+    for (int32_t i = 0; i < l->part.n; i++)
+        if (lower_in_region(l, l->part.at[i]))
+            lower_value(l, l->part.at[i]);
+    for (int32_t i = 0; i < l->part.n; i++)
+        if (lower_in_region(l, l->part.at[i]) && (final || !ir_has(l->g, l->part.at[i], T_REDUCE)))
+            lower_store(l, l->part.at[i]);
 }
 
 /* The group's space: that of its largest body. */
@@ -325,7 +330,8 @@ Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, co
     }
     if (!flat)
         kernel_collapse(l.k);
-    kernel_choose_reduction(l.k);
+    if (kernel_has_reduction(l.k))
+        kernel_choose_reduction(l.k);
     Lowered out = { l.k, ARENA_ARRAY(g->arena, ValueId, l.bufs.len), ARENA_ARRAY(g->arena, Place, l.bufs.len) };
     for (int32_t i = 0; i < l.bufs.len; i++) {
         out.bound[i] = l.bufs.at[i].v;

@@ -1,5 +1,5 @@
-/* matrix_refs.h: what every op computes, a second time: plain loops over doubles in logical order, written from the ops'
- * descriptions and the equations they cite, with nothing of the kernels in them. One function a row of ops.def.
+/* matrix_refs.h: what every op computes, a second time: plain loops over doubles in logical order, written from the
+ * ops' descriptions and the equations they cite, with nothing of the kernels in them. One function a row of ops.def.
  *
  * A point rule gets the operands of an element-wise op at one element (broadcast already). A sum rule gives what a
  * reduction adds up there, a finish rule what becomes of the sums. Everything else walks its tensors itself. */
@@ -9,6 +9,7 @@
 #include "ir/ir.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { REF_MAX_INPUTS = 5 };
@@ -23,14 +24,18 @@ typedef struct Ref {
 
 typedef double (*RefPoint)(const Value *v, const double *x);
 typedef struct RefSums {
-    double sum, square, most;
+    double  sum, square, most;
     int64_t n;
 } RefSums;
 typedef double (*RefFinish)(const Ref *r, RefSums s, int64_t k);
 
-static int64_t ref_attr(const Ref *r, AttrId id) { return ir_int(r->v, id); }
+static int64_t ref_attr(const Ref *r, AttrId id)
+{
+    return ir_int(r->v, id);
+}
 
-/* ---- Indices ------------------------------------------------------------------------------------------------------ */
+/* ---- Indices ------------------------------------------------------------------------------------------------------
+ */
 
 static void ref_coords(Shape s, int64_t i, int64_t at[DT_MAX_RANK])
 {
@@ -100,7 +105,8 @@ static void ref_reduce(Ref *r, const char *keep, RefPoint f, RefFinish finish)
     free(sums);
 }
 
-/* ---- Point rules --------------------------------------------------------------------------------------------------- */
+/* ---- Point rules ---------------------------------------------------------------------------------------------------
+ */
 
 #define POINT(name, expr)                                                                                              \
     static double name(const Value *v, const double *x)                                                                \
@@ -145,7 +151,6 @@ static double ref_dropout(const Value *v, const double *x)
     return draw < ir_float(v, A_P) * 0x1p32 ? 0 : x[0] / (1 - ir_float(v, A_P));
 }
 
-
 /* x / step clipped and rounded half to even; a NaN has code 0. */
 static double ref_code(const Value *v, double x, double step)
 {
@@ -188,7 +193,8 @@ static double ref_sgd_step(const Value *v, const double *x)
 }
 #undef I
 
-/* ---- Reductions ----------------------------------------------------------------------------------------------------- */
+/* ---- Reductions -----------------------------------------------------------------------------------------------------
+ */
 
 static double finish_scale(const Ref *r, RefSums s, int64_t k)
 {
@@ -221,17 +227,45 @@ static double finish_bn_var(const Ref *r, RefSums s, int64_t k)
     return s.square / (double)s.n - mean * mean;
 }
 
-static void ref_reduce_sum(Ref *r) { ref_reduce(r, ir_text(r->v, A_KEEP), ref_copy, finish_scale); }
-static void ref_reduce_dot(Ref *r) { ref_reduce(r, ir_text(r->v, A_KEEP), ref_mul, finish_scale); }
-static void ref_reduce_abs(Ref *r) { ref_reduce(r, ir_text(r->v, A_KEEP), ref_abs, finish_scale); }
-static void ref_reduce_maxabs(Ref *r) { ref_reduce(r, ir_text(r->v, A_KEEP), ref_abs, finish_most); }
-static void ref_lsq_step(Ref *r) { ref_reduce(r, ir_text(r->v, A_KEEP), ref_lsq_grad_step, finish_scale); }
-static void ref_gap(Ref *r) { ref_reduce(r, "nc", ref_copy, finish_mean); }
-static void ref_bn_mean(Ref *r) { ref_reduce(r, "c", ref_near_mean, finish_bn_mean); }
-static void ref_bn_var(Ref *r) { ref_reduce(r, "c", ref_near_mean, finish_bn_var); }
-static void ref_bn_gamma(Ref *r) { ref_reduce(r, "c", ref_bn_dgamma, finish_sum); }
+static void ref_reduce_sum(Ref *r)
+{
+    ref_reduce(r, ir_text(r->v, A_KEEP), ref_copy, finish_scale);
+}
+static void ref_reduce_dot(Ref *r)
+{
+    ref_reduce(r, ir_text(r->v, A_KEEP), ref_mul, finish_scale);
+}
+static void ref_reduce_abs(Ref *r)
+{
+    ref_reduce(r, ir_text(r->v, A_KEEP), ref_abs, finish_scale);
+}
+static void ref_reduce_maxabs(Ref *r)
+{
+    ref_reduce(r, ir_text(r->v, A_KEEP), ref_abs, finish_most);
+}
+static void ref_lsq_step(Ref *r)
+{
+    ref_reduce(r, ir_text(r->v, A_KEEP), ref_lsq_grad_step, finish_scale);
+}
+static void ref_gap(Ref *r)
+{
+    ref_reduce(r, "nc", ref_copy, finish_mean);
+}
+static void ref_bn_mean(Ref *r)
+{
+    ref_reduce(r, "c", ref_near_mean, finish_bn_mean);
+}
+static void ref_bn_var(Ref *r)
+{
+    ref_reduce(r, "c", ref_near_mean, finish_bn_var);
+}
+static void ref_bn_gamma(Ref *r)
+{
+    ref_reduce(r, "c", ref_bn_dgamma, finish_sum);
+}
 
-/* ---- Convolution, linear: y[n,k,oh,ow] = bias[k] + sum x[n,c,..] w[k,c,r,s], and what it is linear in ----------------- */
+/* ---- Convolution, linear: y[n,k,oh,ow] = bias[k] + sum x[n,c,..] w[k,c,r,s], and what it is linear in
+ * ----------------- */
 
 typedef struct RefConv {
     int64_t n, c, h, w, k, cg, r, oh, ow, stride, groups;
@@ -257,7 +291,17 @@ typedef struct RefConv {
 
 static RefConv ref_conv_desc(const Ref *r, Shape x, Shape w, Shape y)
 {
-    RefConv d = { .n = x.dim[0], .c = x.dim[1], .h = 1, .w = 1, .k = w.dim[0], .cg = w.dim[1], .r = 1, .oh = 1, .ow = 1, .stride = 1, .groups = 1 };
+    RefConv d = { .n = x.dim[0],
+                  .c = x.dim[1],
+                  .h = 1,
+                  .w = 1,
+                  .k = w.dim[0],
+                  .cg = w.dim[1],
+                  .r = 1,
+                  .oh = 1,
+                  .ow = 1,
+                  .stride = 1,
+                  .groups = 1 };
     if (x.rank == 4) {
         d.h = x.dim[2], d.w = x.dim[3], d.r = w.dim[2], d.oh = y.dim[2], d.ow = y.dim[3];
         d.stride = ref_attr(r, A_STRIDE);
@@ -292,7 +336,8 @@ static void ref_conv_grad_w(Ref *r)
     REF_EACH_PRODUCT(d, x, w, y, r->out[w] += r->in[0][y] * r->in[1][x])
 }
 
-/* ---- Windows ---------------------------------------------------------------------------------------------------------- */
+/* ---- Windows
+ * ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct RefPool {
     int64_t planes, h, w, oh, ow, kernel, stride, top, left;
@@ -301,8 +346,8 @@ typedef struct RefPool {
 static RefPool ref_pool_desc(const Ref *r, Shape image, Shape pooled)
 {
     const int64_t *pad = ir_pads(r->v, A_PAD);
-    return (RefPool){ image.dim[0] * image.dim[1], image.dim[2], image.dim[3], pooled.dim[2], pooled.dim[3],
-                      ref_attr(r, A_KERNEL), ref_attr(r, A_STRIDE), pad[0], pad[1] };
+    return (RefPool){ image.dim[0] * image.dim[1], image.dim[2],          image.dim[3], pooled.dim[2], pooled.dim[3],
+                      ref_attr(r, A_KERNEL),       ref_attr(r, A_STRIDE), pad[0],       pad[1] };
 }
 
 /* The image element under tap t of window p of a plane; -1: padding. */
@@ -331,13 +376,13 @@ static void ref_maxpool(Ref *r)
 {
     RefPool d = ref_pool_desc(r, r->s[0], r->out_s);
     REF_EACH_WINDOW(d, plane, p)
-        r->out[plane * d.oh * d.ow + p] = r->in[0][ref_tap(&d, plane, p, ref_first_largest(&d, r->in[0], plane, p))];
+    r->out[plane * d.oh * d.ow + p] = r->in[0][ref_tap(&d, plane, p, ref_first_largest(&d, r->in[0], plane, p))];
 }
 static void ref_maxpool_tap(Ref *r)
 {
     RefPool d = ref_pool_desc(r, r->s[0], r->out_s);
     REF_EACH_WINDOW(d, plane, p)
-        r->out[plane * d.oh * d.ow + p] = (double)ref_first_largest(&d, r->in[0], plane, p);
+    r->out[plane * d.oh * d.ow + p] = (double)ref_first_largest(&d, r->in[0], plane, p);
 }
 static void ref_maxpool_grad(Ref *r)
 {
@@ -364,14 +409,20 @@ static void ref_avgpool_both(Ref *r, Shape image, Shape pooled, bool backward)
     RefPool d = ref_pool_desc(r, image, pooled);
     ref_zero(r);
     REF_EACH_WINDOW(d, plane, p)
-        for (int64_t t = 0; t < d.kernel * d.kernel; t++) {
-            int64_t i = ref_tap(&d, plane, p, t), o = plane * d.oh * d.ow + p;
-            if (i >= 0)
-                r->out[backward ? i : o] += r->in[0][backward ? o : i] / (double)ref_taps_inside(&d, p);
-        }
+    for (int64_t t = 0; t < d.kernel * d.kernel; t++) {
+        int64_t i = ref_tap(&d, plane, p, t), o = plane * d.oh * d.ow + p;
+        if (i >= 0)
+            r->out[backward ? i : o] += r->in[0][backward ? o : i] / (double)ref_taps_inside(&d, p);
+    }
 }
-static void ref_avgpool(Ref *r) { ref_avgpool_both(r, r->s[0], r->out_s, false); }
-static void ref_avgpool_grad(Ref *r) { ref_avgpool_both(r, r->out_s, r->s[0], true); }
+static void ref_avgpool(Ref *r)
+{
+    ref_avgpool_both(r, r->s[0], r->out_s, false);
+}
+static void ref_avgpool_grad(Ref *r)
+{
+    ref_avgpool_both(r, r->out_s, r->s[0], true);
+}
 
 /* Image [n,c,h,w] <-> [n,channels,ceil(h / stride),ceil(w / stride)] with the image's channels in the middle. */
 static void ref_shortcut_both(Ref *r, Shape image, Shape small, bool backward)
@@ -383,14 +434,22 @@ static void ref_shortcut_both(Ref *r, Shape image, Shape small, bool backward)
         ref_coords(image, i, at);
         if (at[2] % stride != 0 || at[3] % stride != 0)
             continue;
-        int64_t o = ((at[0] * small.dim[1] + at[1] + before) * small.dim[2] + at[2] / stride) * small.dim[3] + at[3] / stride;
+        int64_t o =
+            ((at[0] * small.dim[1] + at[1] + before) * small.dim[2] + at[2] / stride) * small.dim[3] + at[3] / stride;
         r->out[backward ? i : o] = r->in[0][backward ? o : i];
     }
 }
-static void ref_shortcut(Ref *r) { ref_shortcut_both(r, r->s[0], r->out_s, false); }
-static void ref_shortcut_grad(Ref *r) { ref_shortcut_both(r, r->out_s, r->s[0], true); }
+static void ref_shortcut(Ref *r)
+{
+    ref_shortcut_both(r, r->s[0], r->out_s, false);
+}
+static void ref_shortcut_grad(Ref *r)
+{
+    ref_shortcut_both(r, r->out_s, r->s[0], true);
+}
 
-/* ---- Rows of logits ----------------------------------------------------------------------------------------------------- */
+/* ---- Rows of logits
+ * ----------------------------------------------------------------------------------------------------- */
 
 static double ref_lse(const Ref *r, int64_t n)
 {
@@ -399,7 +458,10 @@ static double ref_lse(const Ref *r, int64_t n)
         sum += exp(r->in[0][n * r->s[0].dim[1] + c]);
     return log(sum);
 }
-static double ref_picked(const Ref *r, int64_t n) { return r->in[0][n * r->s[0].dim[1] + (int64_t)r->in[1][n]]; }
+static double ref_picked(const Ref *r, int64_t n)
+{
+    return r->in[0][n * r->s[0].dim[1] + (int64_t)r->in[1][n]];
+}
 
 static void ref_logsumexp(Ref *r)
 {
@@ -442,7 +504,8 @@ static void ref_xent_grads(Ref *r)
     }
 }
 
-/* ---- The rest ----------------------------------------------------------------------------------------------------------- */
+/* ---- The rest
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void ref_same(Ref *r)
 {
@@ -451,6 +514,7 @@ static void ref_same(Ref *r)
 
 /* data: what the operands hold, a letter each. x: numbers around 0 (special ones, too, in a second run), p: 1/2 to 3/2,
  * s: step sizes, l: labels, u: random seeds, t: taps, d: distinct numbers. */
+/* clang-format off */
 static const struct {
     RefPoint    point;
     void      (*whole)(Ref *r);
@@ -516,6 +580,7 @@ static const struct {
     [OP_SGD_STEP] = { ref_sgd_step, NULL, "xxxx", 1e-6 },
     [OP_RELAYOUT] = { NULL, ref_same, "x", 0 },
 };
+/* clang-format on */
 #undef F
 #undef POINT
 

@@ -6,10 +6,10 @@
  *   4. the gradient, where there is one, against differences or the closed form of its surrogate.
  *
  * An op without a row, or without a reference, fails. */
-#include "unit/pass_fixture.h"
+#include "tests/unit/pass_fixture.h"
 
 #include "cli/check.h"
-#include "unit/matrix_refs.h"
+#include "tests/unit/matrix_refs.h"
 
 #include <math.h>
 
@@ -23,14 +23,15 @@ typedef struct Row {
 static const Row rows[] = {
 #define ROW(op, operands, attrs, result) { OP_##op, operands, attrs, result, true, __LINE__ },
 #define ROW_FORWARD(op, operands, attrs, result) { OP_##op, operands, attrs, result, false, __LINE__ },
-#include "ops/matrix.def"
+#include "tests/ops/matrix.def"
 #undef ROW
 #undef ROW_FORWARD
 };
 
 enum { MATRIX_STREAM = 0x6d617478 };
 
-/* ---- Graphs ------------------------------------------------------------------------------------------------------- */
+/* ---- Graphs -------------------------------------------------------------------------------------------------------
+ */
 
 static const char *row_text(Arena *a, const Row *r)
 {
@@ -47,7 +48,9 @@ static int32_t add_leaves(Arena *a, Str *s, const Row *r, bool params)
             t++;
         bool        stat = r->op == OP_BATCHNORM && (n == 1 || n == 2);
         bool        param = params && t[0] == 'f' && !stat;
-        const char *leaf = r->op == OP_STATE || (r->op == OP_ASSIGN && n == 0) ? "state" : param || r->op == OP_PARAM ? "param" : "input";
+        const char *leaf = r->op == OP_STATE || (r->op == OP_ASSIGN && n == 0) ? "state"
+                           : param || r->op == OP_PARAM                        ? "param"
+                                                                               : "input";
         str_printf(s, "  %%%d = %s \"x%d\" : %s\n", n, leaf, n, t);
         n++;
     }
@@ -57,8 +60,8 @@ static int32_t add_leaves(Arena *a, Str *s, const Row *r, bool params)
 /* Leaves and the op; `value`: what the output "out" is to read. */
 static Graph *row_graph(Fixture *f, const Row *r, bool params, int32_t *value)
 {
-    Str     s = str_new(&f->a);
-    bool    plain = ir_ops[r->op].traits & (T_LEAF | T_EFFECT);
+    Str  s = str_new(&f->a);
+    bool plain = ir_ops[r->op].traits & (T_LEAF | T_EFFECT);
     str_add(&s, "graph @row {\n");
     int32_t n = add_leaves(&f->a, &s, r, params);
     *value = plain ? n - 1 : n;
@@ -79,7 +82,8 @@ static Graph *row_graph(Fixture *f, const Row *r, bool params, int32_t *value)
     return g;
 }
 
-/* ---- Numbers -------------------------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------------------------------
+ */
 
 static double special(uint32_t draw)
 {
@@ -109,7 +113,8 @@ static double number(char kind, uint32_t operand, int64_t i, bool specials, int6
 
 static double *operand(Arena *a, const Row *r, const Graph *g, int32_t i, bool specials)
 {
-    Shape   s = ir_value(g, ir_find(g, arena_printf(a, "x%d", i)))->type.shape, first = ir_value(g, ir_find(g, "x0"))->type.shape;
+    Shape s = ir_value(g, ir_find(g, arena_printf(a, "x%d", i)))->type.shape,
+          first = ir_value(g, ir_find(g, "x0"))->type.shape;
     int64_t n = shape_elems(s);
     double *x = ARENA_ARRAY(a, double, n);
     for (int64_t k = 0; k < n; k++)
@@ -117,7 +122,8 @@ static double *operand(Arena *a, const Row *r, const Graph *g, int32_t i, bool s
     return x;
 }
 
-/* ---- One row --------------------------------------------------------------------------------------------------------- */
+/* ---- One row
+ * --------------------------------------------------------------------------------------------------------- */
 
 typedef struct RowRun {
     const Row *r;
@@ -158,7 +164,7 @@ static const double *row_forward(Fixture *f, const RowRun *run, CheckBackend *b,
     CheckSetup setup = { .step = STEP_EVAL, .disable = disable };
     if (run->r->op == OP_RELAYOUT)
         setup = (CheckSetup){ .step = STEP_EVAL, .passes = "schedule,plan-memory,lower" };
-    CheckNet   net;
+    CheckNet net;
     if (!check_net_open(&net, b, ir_graph_clone(&f->a, run->g), &setup))
         fail_msg("%s: %s", row_text(&f->a, run->r), fixture_said(f));
     for (int32_t i = 0; i < run->n; i++)
@@ -178,8 +184,8 @@ static void compare_doubles(Fixture *f, const RowRun *run, const double *found, 
         bool   same = expected == found[i] || (isnan(expected) && isnan(found[i]));
         double tol = ref_table[run->r->op].tol * fmax(1, fabs(expected));
         if (!same && !(isfinite(expected) && fabs(found[i] - run->ref.out[i]) <= tol))
-            fail_msg("%s, %s: element %lld is %.9g, expected %.9g", row_text(&f->a, run->r), how, (long long)i, found[i],
-                     run->ref.out[i]);
+            fail_msg("%s, %s: element %lld is %.9g, expected %.9g", row_text(&f->a, run->r), how, (long long)i,
+                     found[i], run->ref.out[i]);
     }
 }
 
@@ -190,8 +196,8 @@ static void compare_backends(Fixture *f, const RowRun *run, const double *interp
     for (int64_t i = 0; i < shape_elems(run->ref.out_s); i++) {
         bool same = interp[i] == cpu[i] ? signbit(interp[i]) == signbit(cpu[i]) : isnan(interp[i]) && isnan(cpu[i]);
         if (!same && !(fabs(interp[i] - cpu[i]) <= tol * fmax(1, fabs(interp[i]))))
-            fail_msg("%s: element %lld is %.9g by machine code, %.9g by the interpreter", row_text(&f->a, run->r), (long long)i,
-                     cpu[i], interp[i]);
+            fail_msg("%s: element %lld is %.9g by machine code, %.9g by the interpreter", row_text(&f->a, run->r),
+                     (long long)i, cpu[i], interp[i]);
     }
 }
 
@@ -221,10 +227,17 @@ static void run_rows(Fixture *f, bool specials)
     check_backend_close(&interp);
 }
 
-static void test_forward(void **state) { run_rows(*state, false); }
-static void test_special_numbers(void **state) { run_rows(*state, true); }
+static void test_forward(void **state)
+{
+    run_rows(*state, false);
+}
+static void test_special_numbers(void **state)
+{
+    run_rows(*state, true);
+}
 
-/* ---- Coverage and gradients ------------------------------------------------------------------------------------------ */
+/* ---- Coverage and gradients
+ * ------------------------------------------------------------------------------------------ */
 
 static void test_no_holes(void **state)
 {
@@ -272,18 +285,21 @@ static void test_gradients(void **state)
 /* Mean and variance of the batch depend on x: their gradient is part of batchnorm's. */
 static void test_batchnorm_of_the_batch(void **state)
 {
-    static const char *const shapes[][2] = { { "f32[3x4x3x3]", "f32[4]" }, { "f32[8x5]", "f32[5]" }, { "f32[2x1x5x5]", "f32[1]" } };
+    static const char *const shapes[][2] = { { "f32[3x4x3x3]", "f32[4]" },
+                                             { "f32[8x5]", "f32[5]" },
+                                             { "f32[2x1x5x5]", "f32[1]" } };
     Fixture                 *f = *state;
     CheckBackend             b;
     open_backend(f, &b, false);
     for (int32_t i = 0; i < DT_COUNT(shapes); i++) {
         const char *x = shapes[i][0], *c = shapes[i][1];
-        const char *text = arena_printf(&f->a,
-                                        "graph @net {\n  %%0 = param \"x\" : %s\n  %%1 = state \"m\" : %s\n  %%2 = param \"g\" : %s\n"
-                                        "  %%3 = param \"b\" : %s\n  %%4 = bn_mean %%0, %%1 : %s\n  %%5 = bn_var %%0, %%1 : %s\n"
-                                        "  %%6 = batchnorm %%0, %%4, %%5, %%2, %%3 : %s\n}\n",
-                                        x, c, c, c, c, c, x);
-        Graph      *g = check_case_of(&f->a, &f->d, fixture_graph(f, text), 6);
+        const char *text =
+            arena_printf(&f->a,
+                         "graph @net {\n  %%0 = param \"x\" : %s\n  %%1 = state \"m\" : %s\n  %%2 = param \"g\" : %s\n"
+                         "  %%3 = param \"b\" : %s\n  %%4 = bn_mean %%0, %%1 : %s\n  %%5 = bn_var %%0, %%1 : %s\n"
+                         "  %%6 = batchnorm %%0, %%4, %%5, %%2, %%3 : %s\n}\n",
+                         x, c, c, c, c, c, x);
+        Graph *g = check_case_of(&f->a, &f->d, fixture_graph(f, text), 6);
         check_row_gradient(f, &b, text, g);
     }
     check_backend_close(&b);
@@ -292,8 +308,10 @@ static void test_batchnorm_of_the_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        fixture_test(test_no_holes),         fixture_test(test_forward),
-        fixture_test(test_special_numbers),  fixture_test(test_gradients),
+        fixture_test(test_no_holes),
+        fixture_test(test_forward),
+        fixture_test(test_special_numbers),
+        fixture_test(test_gradients),
         fixture_test(test_batchnorm_of_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
