@@ -45,6 +45,7 @@ typedef enum OptGroup { OPTS_COMMON = 1, OPTS_RECIPE = 2, OPTS_TRAIN = 4, OPTS_R
 /* Fills `out` from the table; words that are no options go to `rest`. */
 bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest) DT_CHECKED;
 bool cli_given(const CliOptions *o, const char *name);
+bool cli_takes(Arena *a, uint32_t groups, const char *word); /* "--name" or "--name=..." is an option of the groups */
 void cli_options_help(Str *out, uint32_t groups);
 /* The options as they stand after the network's own defaults, for args.json; and back, where an option that was given
  * otherwise is a mistake. `net`: the network's name, NULL when the arguments do not say. */

@@ -1,6 +1,6 @@
 /* commands.c: the commands, one row each, and what happens before and after one: options, network, help, exit code.
  *
- * Tested by tests/unit/test_cli.c and tests/cli. */
+ * Tested by tests/unit/test_cli.c and test_cli_errors.c. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -72,7 +72,8 @@ static bool cli_resume(Session *s, const char **net)
         !cli_args_apply(&s->arena, &s->diag, &args, &s->opt, net))
         return false;
     if (*net == NULL)
-        diag_error(&s->diag, LOC_NONE, "--resume: %s/" RUN_ARGS " does not name the network", s->opt.resume);
+        diag_error(&s->diag, LOC_NONE, "--resume: expected the network's name in %s/" RUN_ARGS ", found none",
+                   s->opt.resume);
     return *net != NULL;
 }
 
@@ -86,6 +87,37 @@ static bool cli_same_net(Session *s, const char *net, const DtModel *m)
             diag_help(&s->diag, "leave the network out: the run knows it");
             return false;
         }
+    return true;
+}
+
+/* NULL: reported. */
+static const DtModel *cli_find_net(Session *s, const Command *c, const char *word)
+{
+    size_t len = strlen(word);
+    if (len > 0 && (strchr(word, '/') == NULL || (len > 2 && str_eq(word + len - 2, ".c"))))
+        return frontend_find(&s->arena, &s->diag, word);
+    diag_error(&s->diag, LOC_NONE, "%s %s: expected a network, a name such as mnist or a .c file, found '%s'",
+               s->program, c->name, word);
+    return NULL;
+}
+
+/* An option that other commands have is better told by their names than by options that are spelled alike. */
+static bool cli_check_options(Session *s, const Command *c, int argc, char **argv)
+{
+    for (int i = 2; i < argc && !str_eq(argv[i], "--"); i++) {
+        if (strncmp(argv[i], "--", 2) != 0 || cli_takes(&s->arena, c->groups, argv[i]))
+            continue;
+        Str others = str_new(&s->arena);
+        for (int32_t k = 0; k < cli_n_commands; k++)
+            if (cli_takes(&s->arena, cli_commands[k].groups, argv[i]))
+                str_printf(&others, "%s%s", others.len > 0 ? ", " : "", cli_commands[k].name);
+        if (others.len == 0)
+            continue; /* told by the parser */
+        diag_error(&s->diag, LOC_NONE, "%s %s: expected options of %s, found '%s'", s->program, c->name, c->name,
+                   argv[i]);
+        diag_help(&s->diag, "the commands that have it: %s", others.s);
+        return false;
+    }
     return true;
 }
 
@@ -117,7 +149,7 @@ static int cli_run_command(Session *s, const Command *c, const StrList *rest, co
         s->opt.batch = CHECK_BATCH;
     if (resumes && !cli_resume(s, &net))
         return EXIT_MISTAKE;
-    const DtModel *m = model != NULL ? model : frontend_find(&s->arena, &s->diag, rest->len > 0 ? rest->at[0] : net);
+    const DtModel *m = model != NULL ? model : cli_find_net(s, c, rest->len > 0 ? rest->at[0] : net);
     if (m == NULL || (resumes && !cli_same_net(s, net, m)))
         return EXIT_MISTAKE;
     return session_open(s, m) ? c->run(s, rest) : EXIT_USAGE;
@@ -149,7 +181,8 @@ static int cli_command(Session *s, int argc, char **argv, const DtModel *model)
         cli_command_help(c, s->program, model);
         return EXIT_OK;
     }
-    if (c == NULL || !cli_parse(&s->arena, &s->diag, c->groups, argc - 2, argv + 2, &s->opt, &rest))
+    if (c == NULL || !cli_check_options(s, c, argc, argv) ||
+        !cli_parse(&s->arena, &s->diag, c->groups, argc - 2, argv + 2, &s->opt, &rest))
         return EXIT_USAGE;
     log_set_level(s->opt.quiet ? LOG_QUIET : s->opt.verbose ? LOG_DEBUG : LOG_INFO);
     if (!s->opt.help)
@@ -165,6 +198,7 @@ int cli_run(int argc, char **argv, const DtModel *model)
                   .program = cli_program(argc, argv, model),
                   .out = stdout };
     int     code = EXIT_OK;
+    DT_ASSERT(ir_check_tables(&s.diag), "the table of ops has a hole");
     if (argc < 2) {
         cli_usage(stderr, s.program, model);
         code = EXIT_USAGE;

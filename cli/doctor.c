@@ -94,11 +94,9 @@ static void doctor_gpu(Session *s)
         const GpuLib *lib = &doctor_gpu_libs[i];
         const char   *found = NULL;
         for (int32_t j = 0; j < 3 && lib->names[j] != NULL && found == NULL; j++) {
-            void *handle = dlopen(lib->names[j], RTLD_LAZY | RTLD_LOCAL);
-            if (handle != NULL) {
+            void *handle = dlopen(lib->names[j], RTLD_LAZY | RTLD_LOCAL); /* stays: such libraries unload badly */
+            if (handle != NULL)
                 found = lib->names[j];
-                dlclose(handle);
-            }
         }
         if (found != NULL)
             fprintf(s->out, "%-15s found %s\n", lib->what, found);

@@ -1,6 +1,6 @@
 /* inspect.c: `detent compile`, `detent dump` and `detent info`: looking at a network without running it.
  *
- * Tested by tests/unit/test_cli.c and tests/cli. */
+ * Tested by tests/unit/test_cli.c and test_cli_errors.c. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -118,7 +118,7 @@ static void info_layers(Session *s, const Graph *g)
         if (n == 0 || (ir_ops[v->op].traits & T_EFFECT) != 0)
             continue;
         fprintf(s->out, "%-20s %-10s %-16s %12s %14s\n", info_layer(a, g, v), ir_ops[v->op].text,
-                shape_text(a, v->type.shape), info_number(a, n), m > 0 ? info_number(a, m) : "");
+                shape_text(a, v->type.shape), info_number(a, n), m > 0 ? info_number(a, m) : "-");
         params += n;
         macs += m;
     }
@@ -133,11 +133,8 @@ static void info_quantizers(Session *s, const PassCtx *c)
         const char          *by = q->row == -1   ? "--bits"
                                   : q->row == -2 ? "--edge-bits"
                                                  : arena_printf(&s->arena, "--layer %s", s->recipe.rows.at[q->row].pattern);
-        if (q->bits > 0)
-            fprintf(s->out, "%-20s %-7s %5d %7lld %7lld  %s\n", q->layer, q->role, q->bits, (long long)q->lo,
-                    (long long)q->hi, by);
-        else
-            fprintf(s->out, "%-20s %-7s float %7s %7s  %s\n", q->layer, q->role, "", "", by);
+        fprintf(s->out, "%-20s %-7s %5d %7lld %7lld  %s\n", q->layer, q->role, q->bits, (long long)q->lo,
+                (long long)q->hi, by);
     }
 }
 

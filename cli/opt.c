@@ -165,6 +165,27 @@ static bool opt_passes(Opt *o, Graph *g)
     return ok;
 }
 
+/* A graph that no pass touches may be of any phase. When it is right in none, it is told by the one that it is nearest.
+ */
+static bool opt_verify(Opt *o, const Graph *g)
+{
+    int32_t fewest = INT32_MAX;
+    Phase   nearest = PHASE_FRONTEND;
+    for (int p = PHASE_LOWERED; p >= PHASE_FRONTEND; p--) {
+        Diag    quiet = diag_new(NULL);
+        bool    ok = ir_verify(g, (Phase)p, &quiet);
+        int32_t errors = quiet.errors;
+        diag_free(&quiet);
+        if (ok)
+            return true;
+        if (errors < fewest) {
+            fewest = errors;
+            nearest = (Phase)p;
+        }
+    }
+    return ir_verify(g, nearest, &o->diag);
+}
+
 static int opt_write(Opt *o, const Str *text)
 {
     if (o->out)
@@ -184,7 +205,7 @@ static int opt_graph(Opt *o, const char *file, const char *text)
         return passes_bisect_run(&o->arena, &o->diag, &o->opt.pass, session_step(&o->opt), stderr) < 0 ? EXIT_MISTAKE
                                                                                                        : EXIT_OK;
     Graph *g = ir_parse(&o->arena, &o->diag, file, text);
-    if (!g || !(runs ? opt_passes(o, g) : ir_verify(g, PHASE_FRONTEND, &o->diag)))
+    if (!g || !(runs ? opt_passes(o, g) : opt_verify(o, g)))
         return EXIT_MISTAKE;
     Str result = str_new(&o->arena);
     ir_print(&result, g);
@@ -305,6 +326,7 @@ static int opt_main(Opt *o, int argc, char **argv)
 int opt_run(int argc, char **argv)
 {
     Opt o = { .arena = arena_new("detent-opt"), .diag = diag_new(stderr) };
+    DT_ASSERT(ir_check_tables(&o.diag), "the table of ops has a hole");
     int code = opt_main(&o, argc, argv);
     diag_free(&o.diag);
     arena_free(&o.arena);

@@ -1,6 +1,6 @@
 /* options.c: every flag of `detent`, once. Parser, help and args.json are made from these rows.
  *
- * Tested by tests/unit/test_cli.c. */
+ * Tested by tests/unit/test_cli.c and test_cli_errors.c. */
 #include "cli/cli.h"
 
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static const CliOpt cli_opts[] = {
     { OPTS_RECIPE, 1, { OPT_FLOAT,  "momentum", "X",    NULL, NULL, 0, 1, AT_(momentum), "Momentum of SGD; by default what the network asks for." } },
     { OPTS_RECIPE, 1, { OPT_FLOAT,  "weight-decay", "X", NULL, NULL, 0, 1, AT_(weight_decay), "L2 decay of weights (not of biases, norms and step sizes); by default what the network asks for." } },
     { OPTS_RECIPE, 1, { OPT_FLAG,   "nesterov", NULL,   NULL, NULL, 0, 0, AT_(nesterov), "Nesterov's momentum." } },
-    { OPTS_RECIPE, 1, { OPT_INT,    "seed",     "N",    NULL, "1", 0, 9e15, AT_(seed_), "Of first weights, order of samples, augmentation, dropout." } },
+    { OPTS_RECIPE, 1, { OPT_INT,    "seed",     "N",    NULL, "1", 0, -1, AT_(seed_), "Of first weights, order of samples, augmentation, dropout." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "data",     "DIR",  NULL, NULL, 0, 0, AT_(data), "Where the data set lies, in the layout of its authors." } },
     { OPTS_TRAIN,  1, { OPT_STRING, "dataset",  "NAME", NULL, NULL, 0, 0, AT_(dataset), "mnist or cifar10; by default what the network asks for." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "epochs",   "N",    NULL, NULL, 1, 1e6, AT_(epochs), "Passes over the training set; by default what the network asks for." } },
@@ -40,10 +40,10 @@ static const CliOpt cli_opts[] = {
     { OPTS_TRAIN,  0, { OPT_STRING, "resume",   "RUN",  NULL, NULL, 0, 0, AT_(resume), "Go on with the run in this directory; its arguments hold, and NET may be left out." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "out",      "DIR",  NULL, NULL, 0, 0, AT_(out), "The run's directory; by default runs/NET/float or runs/NET/METHOD-BITS, with -2, -3, ... when there is one." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "exp",      "NAME", NULL, NULL, 0, 0, AT_(exp), "Name of the experiment: runs/NET/NAME." } },
-    { OPTS_TRAIN,  0, { OPT_INT,    "max-steps","N",    NULL, "0", 0, 9e15, AT_(max_steps), "Stop after this many steps in all." } },
-    { OPTS_TRAIN,  1, { OPT_INT,    "save-every", "N",  NULL, "0", 0, 9e15, AT_(save_every), "Steps between checkpoints; 0: at the end of each epoch." } },
-    { OPTS_TRAIN,  1, { OPT_INT,    "log-every","N",    NULL, "50", 1, 9e15, AT_(log_every), "Steps between rows of metrics.jsonl." } },
-    { OPTS_TRAIN,  1, { OPT_INT,    "eval-every", "N",  NULL, "1", 1, 9e15, AT_(eval_every), "Epochs between evaluations." } },
+    { OPTS_TRAIN,  0, { OPT_INT,    "max-steps","N",    NULL, "0", 0, -1, AT_(max_steps), "Stop after this many steps in all." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "save-every", "N",  NULL, "0", 0, -1, AT_(save_every), "Steps between checkpoints; 0: at the end of each epoch." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "log-every","N",    NULL, "50", 1, -1, AT_(log_every), "Steps between rows of metrics.jsonl." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "eval-every", "N",  NULL, "1", 1, -1, AT_(eval_every), "Epochs between evaluations." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate; what Detent saved says itself how it is quantized." } },
     { OPTS_RUN,    0, { OPT_CHOICE, "backend",  "B",    "cpu|interp", "cpu", 0, 0, AT_(backend), "cpu: LLVM and oneDNN. interp: the interpreter and plain loops, slow and simple." } },
     { OPTS_RUN,    0, { OPT_INT,    "threads",  "N",    NULL, "0", 0, 1024, AT_(threads), "Threads; 0: one a core." } },
@@ -80,6 +80,18 @@ static bool cli_fill_defaults(Arena *a, Diag *d, CliOptions *out)
     StrList none = { 0 };
     int32_t n = cli_defs(a, ~0u, &all);
     return opts_parse(a, d, all, n, 0, NULL, out, &none);
+}
+
+bool cli_takes(Arena *a, uint32_t groups, const char *word)
+{
+    OptDef     *defs;
+    int32_t     n = cli_defs(a, groups, &defs);
+    const char *name = word + strspn(word, "-");
+    size_t      len = strcspn(name, "=");
+    for (int32_t i = 0; i < n; i++)
+        if (strlen(defs[i].name) == len && strncmp(defs[i].name, name, len) == 0)
+            return true;
+    return false;
 }
 
 bool cli_given(const CliOptions *o, const char *name)
@@ -126,11 +138,23 @@ bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOpt
     return true;
 }
 
+/* Each group under a heading, in the order of the table. */
 void cli_options_help(Str *out, uint32_t groups)
 {
-    OptDef *defs;
-    int32_t n = cli_defs(out->arena, groups, &defs);
-    opts_help(out, defs, n);
+    static const struct {
+        uint32_t    group;
+        const char *title;
+    } titles[] = { { OPTS_COMMON, "Always" },           { OPTS_RECIPE, "What is trained" },
+                   { OPTS_TRAIN, "How it is trained" }, { OPTS_RUN, "How it is run" },
+                   { OPTS_BENCH, "What is measured" },  { OPTS_PASSES, "Looking into the compiler" } };
+    for (int32_t i = 0; i < DT_COUNT(titles); i++) {
+        OptDef *defs;
+        int32_t n = titles[i].group & groups ? cli_defs(out->arena, titles[i].group, &defs) : 0;
+        if (n > 0) {
+            str_printf(out, "%s%s:\n", out->len > 0 ? "\n" : "", titles[i].title);
+            opts_help(out, defs, n);
+        }
+    }
 }
 
 /* ---- args.json -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /* session.c: from options to programs that run: network -> graph -> passes -> code -> memory. Every command that needs
  * a network goes through here.
  *
- * Tested by tests/unit/test_cli.c and the end-to-end tests. */
+ * Tested by tests/unit/test_cli.c, test_cli_errors.c and tests/e2e. */
 #include "cli/cli.h"
 
 #include <stdlib.h>
@@ -123,6 +123,8 @@ void session_close(Session *s)
 {
     if (s->exec != NULL)
         exec_free(s->exec);
+    if (s->lib != NULL)
+        s->lib->release(s->lib->self);
     if (s->jit != NULL)
         jit_free(s->jit);
     diag_free(&s->diag);
@@ -209,7 +211,9 @@ Program *session_program(Session *s, StepKind step, Graph **graph)
     if (g == NULL || !session_backend(s))
         return NULL;
     if (stopped) {
-        diag_error(&s->diag, LOC_NONE, "--stop-after, --passes: the pipeline ends before there is a program to run");
+        diag_error(&s->diag, LOC_NONE,
+                   "--stop-after, --passes: expected a pipeline up to lower, found one that ends before: there is "
+                   "nothing to run");
         return NULL;
     }
     Program *p = codegen_program(&s->arena, &s->diag, g, s->jit, s->lib);

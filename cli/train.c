@@ -1,6 +1,6 @@
 /* train.c: `detent train` and `detent eval`: the options become the runtime's configuration.
  *
- * Tested by tests/unit/test_cli.c and the end-to-end tests. */
+ * Tested by tests/unit/test_cli.c, test_cli_errors.c and tests/e2e. */
 #include "cli/cli.h"
 
 #include <limits.h>
@@ -137,9 +137,17 @@ static bool train_config(Session *s, TrainConfig *c)
 
 int command_train(Session *s, const StrList *rest)
 {
-    const char *net = train_net(s, rest);
-    TrainConfig c;
-    RunArgs     args = { 0 };
+    static const char *const fixed[] = { "out", "exp", "init" };
+    const char              *net = train_net(s, rest);
+    TrainConfig              c;
+    RunArgs                  args = { 0 };
+    for (int32_t i = 0; s->opt.resume != NULL && i < DT_COUNT(fixed); i++)
+        if (cli_given(&s->opt, fixed[i])) {
+            diag_error(&s->diag, LOC_NONE,
+                       "--%s: expected no such option beside --resume, which goes on with the run in %s", fixed[i],
+                       s->opt.resume);
+            return EXIT_USAGE;
+        }
     if (!train_config(s, &c))
         return EXIT_MISTAKE;
     cli_args(&s->arena, &s->opt, net, &args);
@@ -165,18 +173,15 @@ static const char *eval_file(Session *s)
                                    : arena_printf(&s->arena, "%s/" RUN_LAST, s->opt.resume); /* no epoch is over yet */
 }
 
+/* Tensors of one name in two networks are seldom the same: the name of the network is asked first. */
 static bool eval_check_net(Session *s, const char *file, const char *net)
 {
     if (net == NULL || str_eq(net, s->model->name))
         return true;
-    for (int32_t i = 0; i < frontend_n_models; i++)
-        if (str_eq(net, frontend_models[i]->name)) { /* a network of another file may just have been renamed */
-            diag_error(&s->diag, LOC_NONE, "checkpoint: %s: expected weights of %s, found those of %s", file,
-                       s->model->name, net);
-            diag_help(&s->diag, "use `detent eval %s`", net);
-            return false;
-        }
-    return true;
+    diag_error(&s->diag, LOC_NONE, "checkpoint: %s: expected weights of network %s, found those of %s", file,
+               s->model->name, net);
+    diag_help(&s->diag, "evaluate them with the network that they were trained with");
+    return false;
 }
 
 /* What was quantized in training must be quantized in the same way here. A file that Detent did not write leaves that

@@ -345,6 +345,7 @@ struct BodyCtx {
 /* After lower, the kernels follow the graph in the text. Never fails: broken IR prints as "<bad %17>". */
 void   ir_print(Str *out, const Graph *g);
 void   ir_print_scope(Str *out, const Graph *g, const char *glob); /* only values under a DSL scope */
+void   ir_show(const Graph *g); /* to stderr; for debuggers: (gdb) call ir_show(g) */
 Graph *ir_parse(Arena *a, Diag *d, const char *file, const char *text); /* NULL: reported with file and line */
 
 /* Phases: which rules hold. */

@@ -386,6 +386,17 @@ static void doc_range(Str *out, const AttrDef *def)
     }
 }
 
+static void doc_traits(Str *out, const OpInfo *info)
+{
+    const char *sep = "";
+    for (int32_t i = 0; i < DT_COUNT(trait_docs); i++) {
+        if (info->traits & trait_docs[i].trait) {
+            str_printf(out, "%s%s", sep, trait_docs[i].text);
+            sep = ", ";
+        }
+    }
+}
+
 static void doc_op(Str *out, const OpInfo *info)
 {
     str_printf(out, "## `%s`\n\n%s\n\n", info->text, info->doc);
@@ -394,13 +405,7 @@ static void doc_op(Str *out, const OpInfo *info)
     else
         str_printf(out, "Inputs: %d to %d. ", info->min_in, info->max_in);
     str_add(out, "Kind: ");
-    const char *sep = "";
-    for (int32_t i = 0; i < DT_COUNT(trait_docs); i++) {
-        if (info->traits & trait_docs[i].trait) {
-            str_printf(out, "%s%s", sep, trait_docs[i].text);
-            sep = ", ";
-        }
-    }
+    doc_traits(out, info);
     str_printf(out, ". Gradient: %s", info->grad ? "yes" : "none");
     if (info->surrogate)
         str_printf(out, ", that of %s", info->surrogate);
@@ -419,14 +424,40 @@ static void doc_op(Str *out, const OpInfo *info)
     str_add(out, "\n");
 }
 
+/* One line an op: what it takes, what it is, whether it has a gradient. */
+static void doc_overview(Str *out)
+{
+    str_add(out, "| op | inputs | attributes | kind | gradient |\n| --- | --- | --- | --- | --- |\n");
+    for (int32_t op = 0; op < OP_COUNT; op++) {
+        const OpInfo *info = &ir_ops[op];
+        str_printf(out, "| [`%s`](#%s) | %d", info->text, info->text, info->min_in);
+        if (info->max_in > info->min_in)
+            str_printf(out, " to %d", info->max_in);
+        str_add(out, " | ");
+        for (int32_t i = 0; i < info->n_attrs; i++) {
+            const AttrDef *def = &info->attrs[i];
+            str_printf(out, "%s%s", i ? ", " : "", attr_name(def->id));
+            if (!def->required) {
+                str_add(out, "=");
+                doc_fallback(out, def);
+            }
+        }
+        str_add(out, " | ");
+        doc_traits(out, info);
+        str_printf(out, " | %s%s |\n", info->grad ? "yes" : "", info->surrogate ? ", of a surrogate" : "");
+    }
+    str_add(out, "\n");
+}
+
 void ir_ops_doc(Str *out)
 {
     str_add(out,
             "# Ops of the graph IR\n\n"
-            "Made from ir/ops.def and the attribute lists of ir/ops.c; do not edit by hand.\n\n"
+            "Made from `ir/ops.def` and the attribute lists of `ir/ops.c` by `tools/make-docs`; do not edit by hand.\n\n"
             "Operands of element-wise ops may be a scalar, a rank-1 vector along dimension `axis` (1 where the op has "
             "no such attribute), or of the same rank with dimensions equal or 1. The result has the shape of the "
             "largest. Attributes that have their default are not printed.\n\n");
+    doc_overview(out);
     for (int32_t op = 0; op < OP_COUNT; op++)
         doc_op(out, &ir_ops[op]);
 }

@@ -324,6 +324,15 @@ void ir_print_scope(Str *out, const Graph *g, const char *glob)
     print_graph(out, g, glob);
 }
 
+void ir_show(const Graph *g)
+{
+    Arena scratch = arena_new("show");
+    Str   text = str_new(&scratch);
+    ir_print(&text, g);
+    fputs(text.s, stderr);
+    arena_free(&scratch);
+}
+
 Hash128 ir_hash(const Graph *g)
 {
     Arena scratch = arena_new("hash");
