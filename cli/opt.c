@@ -10,7 +10,7 @@
  * FILE is stdin when it is missing or "-". The result goes to stdout or to -o; what flags such as --print-ir-after show
  * goes to stderr, so that output can always be piped into the next detent-opt.
  *
- * Tested by tests/unit/test_opt.c. */
+ * Tested by tests/unit/test_opt.c and tests/golden. */
 #include "cli/cli.h"
 
 #include <stdlib.h>
@@ -122,10 +122,10 @@ static bool opt_recipe(Opt *o, Recipe *r)
     *r = (Recipe){ .method = method, .edge_bits = (int32_t)c->edge_bits, .batch_in_n = c->batch_in_n };
     if (!session_method(&o->arena, &o->diag, method))
         return false;
-    if (!str_eq(method, "float") && !recipe_parse_bits(r, &o->diag, c->bits ? c->bits : "w8a8"))
+    if (!str_eq(method, "float") && !recipe_parse_bits(r, &o->diag, "--bits", c->bits ? c->bits : "w8a8"))
         return false;
     for (int32_t i = 0; i < c->layers.len; i++)
-        if (!recipe_add_layer(&o->arena, r, &o->diag, c->layers.at[i]))
+        if (!recipe_add_layer(&o->arena, r, &o->diag, "--layer", c->layers.at[i]))
             return false;
     return true;
 }
@@ -153,14 +153,19 @@ static bool opt_passes(Opt *o, Graph *g)
                                     .nesterov = c->nesterov };
     Recipe            recipe;
     Arena             scratch = arena_new("pass");
+    Str               explain = str_new(&o->arena);
+    const char       *scope = c->pass.explain_fusion;
     PassCtx           ctx = { .scratch = &scratch,
                               .d = &o->diag,
                               .step = session_step(c),
                               .recipe = &recipe,
                               .optimizer = &optimizer,
                               .target = &session_target,
+                              .explain = scope ? &explain : NULL,
+                              .explain_scope = scope && scope[0] ? scope : NULL,
                               .keep = &o->arena };
     bool              ok = opt_recipe(o, &recipe) && passes_run(&ctx, g, &c->pass, stderr, NULL);
+    fputs(explain.s, stderr);
     arena_free(&scratch);
     return ok;
 }

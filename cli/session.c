@@ -70,10 +70,10 @@ static bool session_recipe(Session *s)
         diag_help(&s->diag, "add --method lsq, or leave the option out");
         return false;
     }
-    if (method->quantizes && !recipe_parse_bits(&s->recipe, &s->diag, s->opt.bits))
+    if (method->quantizes && !recipe_parse_bits(&s->recipe, &s->diag, "--bits", s->opt.bits))
         return false;
     for (int32_t i = 0; i < s->opt.layers.len; i++)
-        if (!recipe_add_layer(&s->arena, &s->recipe, &s->diag, s->opt.layers.at[i]))
+        if (!recipe_add_layer(&s->arena, &s->recipe, &s->diag, "--layer", s->opt.layers.at[i]))
             return false;
     return true;
 }

@@ -1,7 +1,7 @@
 /* codegen.h: from a lowered graph to a Program that runs.
  *
  * compile.c walks the groups; llvm/ turns kernels into machine code (ORC LLJIT, disk cache), interp/ wraps the
- * interpreter in the same KernelImage. Tested by tests/unit/test_llvm.c, tests/unit/test_compile.c. */
+ * interpreter in the same KernelImage. Tested by tests/unit/test_llvm.c, test_parity.c and test_cli.c. */
 #ifndef DETENT_CODEGEN_H
 #define DETENT_CODEGEN_H
 

@@ -1,6 +1,6 @@
 /* compile.c: from a lowered graph to a Program: tensors that the host knows, launches in order, memory by reference.
  *
- * Tested by tests/unit/test_compile.c. */
+ * Tested by tests/unit/test_parity.c and test_cli.c. */
 #include "codegen/codegen.h"
 
 #include <string.h>

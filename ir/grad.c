@@ -55,7 +55,7 @@ static ValueId emit_like_(GradCtx *c, const Value *v, OpCode op, const ValueId *
 
 static void no_gradient(GradCtx *c, const Value *v, const char *why, Shape s)
 {
-    diag_error(c->b->d, v->origins[0].dsl, "%s: there is no gradient %s %s", ir_ops[v->op].text, why,
+    diag_error(c->b->d, ir_loc(c->b->g, v), "%s: there is no gradient %s %s", ir_ops[v->op].text, why,
                shape_text(c->b->g->arena, s));
 }
 
@@ -365,5 +365,5 @@ void grad_qdq(GradCtx *c, ValueId id, ValueId dy)
             qdq_grads[i].grad(c, &v, dy);
             return;
         }
-    diag_error(c->b->d, v.origins[0].dsl, "qdq: there is no gradient for the method \"%s\"", method);
+    diag_error(c->b->d, ir_loc(c->b->g, &v), "qdq: there is no gradient for the method \"%s\"", method);
 }

@@ -165,6 +165,7 @@ static Group clone_group(Arena *a, const Group *from)
 Graph *ir_graph_clone(Arena *a, const Graph *g)
 {
     Graph *c = ir_graph_new(a, g->name);
+    c->file = clone_text(a, g->file);
     c->target = clone_text(a, g->target);
     memcpy(c->bytes, g->bytes, sizeof c->bytes);
     for (int32_t i = 0; i < g->values.len; i++)
@@ -187,6 +188,13 @@ static ValueId find_named(const Graph *g, const char *symbol, bool output)
     return VALUE_NONE;
 }
 
+ValueId ir_root(const Graph *g, ValueId id)
+{
+    while (ir_has(g, id, T_VIEW))
+        id = ir_value(g, id)->in[0];
+    return id;
+}
+
 ValueId ir_find(const Graph *g, const char *symbol)
 {
     ValueId leaf = find_named(g, symbol, false);
@@ -202,13 +210,13 @@ const char *ir_label(Arena *a, const Graph *g, ValueId id)
     return v->scope ? arena_printf(a, "%s.%s", v->scope, op) : op;
 }
 
-Loc ir_loc(const Value *v)
+Loc ir_loc(const Graph *g, const Value *v)
 {
     for (int32_t i = 0; i < v->n_origins; i++) {
         if (v->origins[i].dsl.file)
             return v->origins[i].dsl;
     }
-    return LOC_NONE;
+    return v->line > 0 ? (Loc){ g->file, v->line } : LOC_NONE;
 }
 
 const char *ir_value_text(Arena *a, const Graph *g, ValueId id)
@@ -238,6 +246,7 @@ static void set_origins(const Builder *b, Value *v)
     }
     const Value *like = ir_value(b->g, b->like);
     v->scope = like->scope;
+    v->line = like->line;
     v->backward = v->backward || like->backward;
     v->origins = ARENA_ARRAY(a, Origin, like->n_origins);
     for (int32_t i = 0; i < like->n_origins; i++) {
@@ -295,7 +304,7 @@ static ValueId emit(Builder *b, Value proto, const ValueId *in, int32_t n_in, co
     v.n_in = n_in;
     v.in = arena_copy(g->arena, in, sizeof(ValueId) * (size_t)n_in);
     set_origins(b, &v);
-    Loc at = ir_loc(&v);
+    Loc at = ir_loc(b->g, &v);
     if (!fill_attrs(b, &v, attrs, n_attrs, at) || !info->infer(g, &v, &v.type, b->d, at))
         return VALUE_NONE;
     vec_push(g->arena, &g->values, v);

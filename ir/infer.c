@@ -43,7 +43,8 @@ static bool fail(const Rule *r, const char *fmt, ...)
 static void note_operand(const Rule *r, int32_t i, const char *name)
 {
     ValueId id = r->v->in[i];
-    diag_note(r->d, ir_loc(ir_value(r->g, id)), "%s is %s, made here", name, ir_value_text(&r->d->arena, r->g, id));
+    diag_note(r->d, ir_loc(r->g, ir_value(r->g, id)), "%s is %s, made here", name,
+              ir_value_text(&r->d->arena, r->g, id));
 }
 
 static const char *type_name(const Rule *r, Type t)

@@ -19,7 +19,8 @@
  *     output %8 "loss"
  *   }
  *
- * Attributes are printed in table order, defaults left out. Tested by tests/unit/test_ir.c and tests/golden. */
+ * Attributes are printed in table order, defaults left out. Tested by tests/unit/test_ir.c, test_ir_text.c
+ * and tests/golden. */
 #ifndef DETENT_IR_H
 #define DETENT_IR_H
 
@@ -210,6 +211,7 @@ struct Value {
     int32_t     n_origins; /* >= 1 */
     int32_t     group;     /* kernel or call it belongs to after fuse; -1 */
     Place       place;
+    int32_t     line;      /* of g->file, where it was read; 0: it was not. For messages, never printed back */
     bool        backward;  /* made by autodiff or later for the gradient */
 };
 
@@ -226,6 +228,7 @@ typedef struct Group {
 struct Graph {
     Arena      *arena;
     const char *name;
+    const char *file;      /* that its text was read from; NULL: it was built. For messages */
     VEC(Value) values;     /* by id; dead ones stay */
     VEC(ValueId) order;    /* the live ones, each after its inputs */
     VEC(Group) groups;     /* by number */
@@ -242,9 +245,12 @@ int64_t      ir_int(const Value *v, AttrId id);  /* INT, BOOL; asserts that the 
 double       ir_float(const Value *v, AttrId id);
 const char  *ir_text(const Value *v, AttrId id); /* never NULL */
 const int64_t *ir_pads(const Value *v, AttrId id);
+ValueId      ir_root(const Graph *g, ValueId id); /* whose memory a view shows; the value itself when it is none */
 ValueId      ir_find(const Graph *g, const char *symbol); /* input, param, state or output; VALUE_NONE */
 /* "s1.b0.conv1" for messages and kernel names: its symbol, or scope and op. */
 const char  *ir_label(Arena *a, const Graph *g, ValueId id);
+/* The place to name in a message: the first user's line known, else the line of the text that the value was read from. */
+Loc          ir_loc(const Graph *g, const Value *v);
 
 /* ---- Building and rewriting ------------------------------------------------------------------------------------ */
 

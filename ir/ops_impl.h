@@ -59,7 +59,6 @@ void ir_attr_print(Str *out, AttrKind kind, AttrVal val);
 /* NULL, or why this is no type that a value may have. Works on garbage. */
 const char *ir_type_fault(Arena *a, Type t);
 const char *ir_type_text(Arena *a, Type t); /* "f32[128x16]", without the layout */
-Loc         ir_loc(const Value *v);         /* the first user's line known */
 /* "%7 = relu (s1.b0)", for messages. Works on garbage. */
 const char *ir_value_text(Arena *a, const Graph *g, ValueId id);
 void        ir_print_string(Str *out, const char *s); /* quoted, with escapes */

@@ -12,6 +12,8 @@
  * whose place is not said has that of the origin before. Values keep their numbers; assign and output, which have none,
  * get new ones after the largest.
  *
+ * A value keeps the line that it was read from, for messages about one that names no place of its own.
+ *
  * The parser checks form: names, numbers, arity, definition before use, ranges of attributes. Meaning is for
  * ir_verify(), so that a graph that a pass broke can be read back. The first mistake ends the parse with one message.
  *
@@ -333,7 +335,8 @@ static bool parse_value(Parser *p)
     }
     if (!parse_op(p, &v.op))
         return false;
-    Loc           at = { p->s.file, p->s.line };
+    Loc at = { p->s.file, p->s.line };
+    v.line = at.line;
     const OpInfo *info = &ir_ops[v.op];
     bool          effect = info->traits & T_EFFECT;
     if (effect && id != VALUE_NONE)
@@ -443,6 +446,7 @@ static bool parse_header(Parser *p)
         !scan_name(&p->s, &name, "the graph's name"))
         return false;
     p->g = ir_graph_new(p->s.a, name);
+    p->g->file = p->s.file;
     while (!p->s.failed && !scan_accept(&p->s, "{")) {
         Word    w;
         MemKind kind = MEM_NONE;

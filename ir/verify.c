@@ -27,7 +27,7 @@ static Loc safe_loc(const Check *c, ValueId id)
 {
     if (id < 0 || id >= c->g->values.len || !ir_value(c->g, id)->origins)
         return LOC_NONE;
-    return ir_loc(ir_value(c->g, id));
+    return ir_loc(c->g, ir_value(c->g, id));
 }
 
 bool verify_fail(Check *c, ValueId at, const char *rule, const char *fmt, ...)
@@ -426,7 +426,7 @@ static void rule_assigned(Check *c)
         const Value *v = ir_value(g, g->order.at[i]);
         if (v->op != OP_ASSIGN)
             continue;
-        ValueId      from = verify_root(g, v->in[1]);
+        ValueId      from = ir_root(g, v->in[1]);
         Place        leaf = ir_value(g, v->in[0])->place, at = ir_value(g, from)->place;
         const Group *gr = ir_value(g, from)->group >= 0 ? &g->groups.at[ir_value(g, from)->group] : NULL;
         bool         written = (at.kind == leaf.kind && at.offset == leaf.offset) || (gr && gr->segments);

@@ -30,13 +30,6 @@ typedef struct Plan {
     int32_t  n;
 } Plan;
 
-ValueId verify_root(const Graph *g, ValueId id)
-{
-    while (ir_has(g, id, T_VIEW))
-        id = ir_value(g, id)->in[0];
-    return id;
-}
-
 /* ---- Lives ----------------------------------------------------------------------------------------------------- */
 
 static int32_t time_of(const Plan *p, ValueId id)
@@ -135,7 +128,7 @@ static void check_views(Check *c)
         ValueId id = c->g->order.at[i];
         if (!ir_has(c->g, id, T_VIEW))
             continue;
-        ValueId root = verify_root(c->g, id);
+        ValueId root = ir_root(c->g, id);
         Place   at = ir_value(c->g, id)->place, want = ir_value(c->g, root)->place;
         if (at.kind == want.kind && (at.kind == MEM_NONE || at.offset == want.offset))
             continue;

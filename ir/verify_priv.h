@@ -21,7 +21,6 @@ bool verify_fail(Check *c, ValueId at, const char *rule, const char *fmt, ...) D
 /* After verify_fail: where another value was made. */
 void        verify_note(Check *c, ValueId id);
 const char *verify_show(Check *c, ValueId id);
-ValueId     verify_root(const Graph *g, ValueId id);        /* whose memory a view shows */
 bool        verify_needs_group(const Graph *g, ValueId id); /* is it work that a launch does? */
 
 /* PHASE_PLANNED: the rules about memory. */

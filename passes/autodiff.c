@@ -11,7 +11,7 @@
  * The contract with what follows: for every param that the loss depends on, in the order of the params, one output
  * named "grad:" and the param's name. The optimizer pass turns them into updates and removes them.
  *
- * Tested by tests/unit/test_autodiff.c. */
+ * Tested by tests/unit/test_autodiff.c and tests/golden. */
 #include "passes/pass_impl.h"
 
 typedef struct Autodiff {
@@ -68,8 +68,8 @@ static ValueId find_loss(const Graph *g, Diag *d, Arena *scratch)
     const Value *v = ir_value(g, loss);
     if (v->type.dtype == DTYPE_F32 && v->type.shape.rank == 0)
         return loss;
-    diag_error(d, v->origins[0].dsl, "autodiff: the loss is %s[%s], expected one number f32[]",
-               dtype_name(v->type.dtype), shape_text(scratch, v->type.shape));
+    diag_error(d, ir_loc(g, v), "autodiff: the loss is %s[%s], expected one number f32[]", dtype_name(v->type.dtype),
+               shape_text(scratch, v->type.shape));
     return VALUE_NONE;
 }
 
@@ -81,8 +81,9 @@ static bool differentiate(Autodiff *ad, ValueId id)
     if (v->op == OP_PARAM)
         return true;
     if (!rule) {
-        diag_error(ad->b.d, v->origins[0].dsl, "%s: it has no gradient, but the loss depends on params through it (%s)",
-                   ir_ops[v->op].text, ir_label(ad->b.g->arena, ad->b.g, id));
+        diag_error(ad->b.d, ir_loc(ad->b.g, v),
+                   "%s: it has no gradient, but the loss depends on params through it (%s)", ir_ops[v->op].text,
+                   ir_label(ad->b.g->arena, ad->b.g, id));
         return false;
     }
     const int32_t before = ad->b.d->errors;
@@ -122,7 +123,7 @@ bool pass_autodiff(PassCtx *c, Graph *g)
         ad.grad[i] = VALUE_NONE;
     mark_trained(&ad, g);
     if (!ad.trained[loss]) {
-        diag_error(c->d, ir_value(g, loss)->origins[0].dsl,
+        diag_error(c->d, ir_loc(g, ir_value(g, loss)),
                    "autodiff: the loss depends on no param, there is nothing to train");
         return false;
     }

@@ -7,7 +7,7 @@
  *
  * Only flat kernels take part: every operand is a scalar or has the shape of the kernel's space, in rows.
  *
- * Tested by tests/unit/test_fuse.c. */
+ * Tested by tests/unit/test_fuse.c and tests/golden. */
 #include "passes/fuse.h"
 #include "passes/pass_impl.h"
 
@@ -41,13 +41,6 @@ typedef struct Batch {
     Touched     touched;
 } Batch;
 
-static int32_t group_behind(const Graph *g, ValueId v)
-{
-    while (ir_has(g, v, T_VIEW))
-        v = ir_value(g, v)->in[0];
-    return ir_value(g, v)->group;
-}
-
 static bool value_is_flat(const Graph *g, ValueId v)
 {
     const Value *val = ir_value(g, v);
@@ -76,7 +69,7 @@ static int32_t front_level(const Batch *b, int32_t k)
     for (int32_t i = 0; i < b->at[k].count; i++) {
         const Value *v = ir_value(b->g, b->old[b->at[k].first + i]);
         for (int32_t j = 0; j < v->n_in; j++) {
-            int32_t from = group_behind(b->g, v->in[j]);
+            int32_t from = ir_value(b->g, ir_root(b->g, v->in[j]))->group;
             if (from < 0 || from == k)
                 continue;
             if (b->at[from].set != SET_FRONT)
@@ -117,7 +110,7 @@ static int32_t end_level(const Batch *b, int32_t k)
     for (int32_t i = 0; i < b->at[k].count; i++) {
         const Value *v = ir_value(b->g, b->old[b->at[k].first + i]);
         for (int32_t j = 0; j < v->n_in; j++) {
-            int32_t from = group_behind(b->g, v->in[j]);
+            int32_t from = ir_value(b->g, ir_root(b->g, v->in[j]))->group;
             if (from >= 0 && from != k && b->at[from].set == SET_END && level <= b->at[from].level)
                 level = b->at[from].level + 1;
         }

@@ -2,7 +2,7 @@
  * (reshape to the same shape, dropout of 0, scale by 1, a shortcut that pads nothing), a view of a view looks at the
  * first value, and operands of commutative ops stand in one order: the larger first, then the older.
  *
- * Tested by tests/unit/test_simplify.c. */
+ * Tested by tests/unit/test_simplify.c and tests/golden. */
 #include "passes/algebra.h"
 #include "passes/pass_impl.h"
 

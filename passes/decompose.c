@@ -5,7 +5,7 @@
  *     cross_entropy logits, labels          ->  1/N sum (logsumexp logits - pick logits, labels)
  *     mse x, target                         ->  1/n sum (x - target)^2
  *
- * Tested by tests/unit/test_autodiff.c. */
+ * Tested by tests/unit/test_autodiff.c and tests/golden. */
 #include "passes/pass_impl.h"
 
 /* A rule emits the replacement of `v`, whose inputs are `in`. */

@@ -62,14 +62,6 @@ static const char *reduce_keep(const Graph *g, ValueId v)
     return ir_is(g, v, OP_GLOBAL_AVGPOOL) ? "nc" : "c";
 }
 
-/* The value that owns the memory: through views. */
-static ValueId owner(const Graph *g, ValueId v)
-{
-    while (ir_has(g, v, T_VIEW))
-        v = ir_value(g, v)->in[0];
-    return v;
-}
-
 static void deps_collect(FuseCtx *f, ValueId v, Deps *out)
 {
     Space s = fuse_space(f->g, v);
@@ -98,7 +90,7 @@ static bool group_takes_body(const Grouping *p, int32_t k, ValueId root, const D
         return false;
     for (int32_t i = 0; i < deps->at.len; i++) {
         Dep     d = deps->at.at[i];
-        int32_t from = p->group_of[owner(f->g, d.v)];
+        int32_t from = p->group_of[ir_root(f->g, d.v)];
         if (from > k || (from == k && (d.strict || !d.full || p->kept[d.v])))
             return false;
         shares |= from == k || (d.full && set_has(g->reads, d.v));
@@ -116,7 +108,7 @@ static bool group_takes_kept(const Grouping *p, int32_t k, ValueId root, const D
         return false;
     for (int32_t i = 0; i < deps->at.len; i++) {
         Dep     d = deps->at.at[i];
-        int32_t from = p->group_of[owner(g, d.v)];
+        int32_t from = p->group_of[ir_root(g, d.v)];
         if (from > k || (from == k && (!p->kept[d.v] || d.strict)))
             return false;
         uses |= from == k;
@@ -138,7 +130,7 @@ static void group_join(Grouping *p, int32_t k, ValueId root, const Deps *deps, b
     }
     for (int32_t i = 0; i < deps->at.len; i++) {
         Dep d = deps->at.at[i];
-        if (d.full && p->group_of[owner(f->g, d.v)] != k && !set_has(g->reads, d.v)) {
+        if (d.full && p->group_of[ir_root(f->g, d.v)] != k && !set_has(g->reads, d.v)) {
             set_put(g->reads, d.v);
             g->n_reads++;
         }

@@ -14,7 +14,7 @@
  * In the init step the step size is computed from the value itself and the qdq uses that number, so every quantizer is
  * initialised on what it will see: values that went through the quantizers before it.
  *
- * Tested by tests/unit/test_quantize.c. */
+ * Tested by tests/unit/test_quantize.c and tests/golden. */
 #include "passes/pass_impl.h"
 
 #include <string.h>
@@ -179,7 +179,7 @@ static bool check_row(Inserter *q, const RecipeRow *row)
             return true;
     }
     const char *near = str_nearest(a, row->pattern, names, q->layers.len);
-    diag_error(q->c->d, row->at, "insert-quantize: unknown layer '%s'%s%s", row->pattern, *near ? "; nearest are " : "",
+    diag_error(q->c->d, LOC_NONE, "%s: unknown layer '%s'%s%s", row->what, row->pattern, *near ? "; nearest are " : "",
                near);
     diag_help(q->c->d, "layers are %s", layers_summary(q));
     return false;
@@ -245,8 +245,8 @@ static bool recipe_quantizes(PassCtx *c)
 
 /* ---- Rewriting -------------------------------------------------------------------------------------------------- */
 
-/* Trained, except for the step size of what the host hands in: the grid of an image is the data's, and training it would
- * cost the input gradient of the first layer, which nothing else needs. */
+/* Trained, except for the step size of what the host hands in: the grid of an image is the data's, and training it
+ * would cost the input gradient of the first layer, which nothing else needs. */
 static ValueId emit_step_leaf(Builder *b, ValueId x, const char *name)
 {
     const AttrSet attrs[] = { AT(INIT, "value"), AF(VALUE, 1.0), AT(GROUP, "step") };

@@ -3,7 +3,7 @@
  * A group over many small tensors is a row of equal parts. Each part becomes a flat kernel, and the kernels are merged
  * into one with a segment table; where they turn out to differ in more than numbers, the group is split into its parts.
  *
- * Tested by tests/unit/test_lower.c. */
+ * Tested by tests/unit/test_lower.c and tests/golden. */
 #include "passes/lower.h"
 #include "passes/pass_impl.h"
 

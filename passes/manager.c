@@ -39,10 +39,11 @@ void pass_explain(PassCtx *c, const Graph *g, ValueId v, const char *fmt, ...)
 
 /* ---- Phases ----------------------------------------------------------------------------------------------------- */
 
-/* The furthest phase whose rules the graph keeps: for text that enters the pipeline in the middle. */
+/* The furthest phase whose rules the graph keeps: for text that enters the pipeline in the middle. Rules about kernels
+ * say nothing of a graph that has none. */
 static bool phase_probe(PassRun *r)
 {
-    for (int p = PHASE_LOWERED; p > PHASE_FRONTEND; p--) {
+    for (int p = r->g->groups.len ? PHASE_LOWERED : PHASE_LAYOUT; p > PHASE_FRONTEND; p--) {
         Diag quiet = diag_new(NULL);
         bool ok = ir_verify(r->g, (Phase)p, &quiet);
         diag_free(&quiet);

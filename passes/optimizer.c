@@ -6,7 +6,7 @@
  *
  * What an optimizer group changes is one row of a table. The learning rate is the input "lr".
  *
- * Tested by tests/unit/test_autodiff.c. */
+ * Tested by tests/unit/test_autodiff.c and tests/golden. */
 #include "passes/pass_impl.h"
 
 #include <string.h>

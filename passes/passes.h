@@ -2,7 +2,7 @@
  * variables, prints nothing, calls no other pass. Everything else - verify, time, count, dump, diff, bisect, reproduce -
  * is the manager's (manager.c, dump.c, bisect.c).
  *
- * Tested by tests/unit/test_passes.c, tests/golden, tests/unit/test_manager.c. */
+ * Tested by tests/golden and tests/unit/test_manager.c; each pass says what tests it. */
 #ifndef DETENT_PASSES_H
 #define DETENT_PASSES_H
 
@@ -24,7 +24,7 @@ typedef struct RecipeRow {
     const char *pattern;
     const char *role;   /* "weight", "act", or NULL: both */
     int32_t     bits;   /* 2..8; 0: leave in float */
-    Loc         at;     /* for messages */
+    const char *what;   /* who says it, for messages: "--layer" */
 } RecipeRow;
 
 typedef struct Recipe {
@@ -35,10 +35,10 @@ typedef struct Recipe {
     bool        batch_in_n;     /* LSQ gradient scale counts the batch, too (not the paper's way) */
 } Recipe;
 
-/* "w4a4", "w8a8", "float" -> bits. False: reported. */
-bool recipe_parse_bits(Recipe *r, Diag *d, const char *text);
-/* --layer PATTERN=wNaM (or PATTERN=float): one more row. */
-bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *text);
+/* "w4a4", "w8a8", "float" -> bits. False: reported. `what` begins the message: what the text was given as ("--bits"). */
+bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text);
+/* PATTERN=wNaM (or PATTERN=float): one more row. */
+bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text);
 /* What insert-quantize decided for each quantizer, for `detent info`. */
 typedef struct QuantizerInfo {
     const char *layer, *role, *step; /* step: name of the step-size param */

@@ -5,7 +5,7 @@
  * found greedily, largest value first, at the lowest gap that is free during its life (as in XNNPACK's planner). An
  * updated param takes its new value in place; views have the memory of what they view.
  *
- * The verifier checks the result again by itself. Tested by tests/unit/test_plan.c. */
+ * The verifier checks the result again by itself. Tested by tests/unit/test_plan.c and tests/golden. */
 #include "passes/pass_impl.h"
 #include "passes/plan.h"
 

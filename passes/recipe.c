@@ -26,7 +26,7 @@ static bool parse_bits(const char **text, int32_t *bits)
     return n == BITS_FLOAT || (n >= BITS_MIN && n <= BITS_MAX);
 }
 
-static bool parse_sides(Diag *d, const char *whole, const char *text, Sides *out)
+static bool parse_sides(Diag *d, const char *what, const char *whole, const char *text, Sides *out)
 {
     *out = (Sides){ SIDE_ABSENT, SIDE_ABSENT };
     if (str_eq(text, "float")) {
@@ -41,7 +41,8 @@ static bool parse_sides(Diag *d, const char *whole, const char *text, Sides *out
         ok = (at++, parse_bits(&at, &out->act));
     if (ok && *at == 0)
         return true;
-    diag_error(d, LOC_NONE, "recipe: expected bits such as w4a8, w8, a4 or float, found '%s' in '%s'", text, whole);
+    diag_error(d, LOC_NONE, "%s: expected bits such as w4a8, w8, a4 or float, found '%s'%s", what, text,
+               str_eq(text, whole) ? "" : arena_printf(&d->arena, " in '%s'", whole));
     diag_help(d, "bits are %d to %d; %d is float on that side", BITS_MIN, BITS_MAX, BITS_FLOAT);
     return false;
 }
@@ -53,10 +54,10 @@ static void want_method(Recipe *r, int32_t bits)
         r->method = "lsq";
 }
 
-bool recipe_parse_bits(Recipe *r, Diag *d, const char *text)
+bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text)
 {
     Sides s;
-    if (!parse_sides(d, text, text, &s))
+    if (!parse_sides(d, what, text, text, &s))
         return false;
     r->weight_bits = s.weight > 0 ? s.weight : 0;
     r->act_bits = s.act > 0 ? s.act : 0;
@@ -66,31 +67,32 @@ bool recipe_parse_bits(Recipe *r, Diag *d, const char *text)
     return true;
 }
 
-static void add_row(Arena *a, Recipe *r, const char *pattern, const char *role, int32_t bits)
+static void add_row(Arena *a, Recipe *r, RecipeRow row)
 {
-    if (bits == SIDE_ABSENT)
+    if (row.bits == SIDE_ABSENT)
         return;
-    vec_push(a, &r->rows, (RecipeRow){ .pattern = pattern, .role = role, .bits = bits, .at = LOC_NONE });
-    want_method(r, bits);
+    vec_push(a, &r->rows, row);
+    want_method(r, row.bits);
 }
 
-bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *text)
+bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text)
 {
     const char *equals = strrchr(text, '=');
     Sides       s;
     if (!equals || equals == text) {
-        diag_error(d, LOC_NONE, "recipe: expected PATTERN=wNaM or PATTERN=float, found '%s'", text);
+        diag_error(d, LOC_NONE, "%s: expected PATTERN=wNaM or PATTERN=float, found '%s'", what, text);
         diag_help(d, "write for instance 's1.*=w8a8'");
         return false;
     }
-    if (!parse_sides(d, text, equals + 1, &s))
+    if (!parse_sides(d, what, text, equals + 1, &s))
         return false;
     const char *pattern = arena_strndup(a, text, (size_t)(equals - text));
+    what = arena_strdup(a, what);
     if (s.weight == s.act) {
-        add_row(a, r, pattern, NULL, s.weight);
+        add_row(a, r, (RecipeRow){ pattern, NULL, s.weight, what });
         return true;
     }
-    add_row(a, r, pattern, "weight", s.weight);
-    add_row(a, r, pattern, "act", s.act);
+    add_row(a, r, (RecipeRow){ pattern, "weight", s.weight, what });
+    add_row(a, r, (RecipeRow){ pattern, "act", s.act, what });
     return true;
 }

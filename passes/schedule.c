@@ -5,7 +5,7 @@
  * value is still read later (or the value already lives elsewhere) a copy at the very end of the step does it. Where
  * one leaf, or the host, gets the old value of another, that is taken aside at the very beginning: two states may swap.
  *
- * Tested by tests/unit/test_lower.c. */
+ * Tested by tests/unit/test_lower.c and tests/golden. */
 #include "passes/fuse.h"
 #include "passes/pass_impl.h"
 
@@ -57,13 +57,6 @@ static void schedule_renumber(PassCtx *c, Graph *g)
         }
         v->group = number[v->group];
     }
-}
-
-static ValueId schedule_owner(const Graph *g, ValueId v)
-{
-    while (ir_has(g, v, T_VIEW))
-        v = ir_value(g, v)->in[0];
-    return v;
 }
 
 /* The last group that reads v or a view of it. */
@@ -128,7 +121,7 @@ static bool schedule_needs_snapshot(const Graph *g, const Uses *u, ValueId effec
     const Value *e = ir_value(g, effect);
     if (e->op == OP_ASSIGN)
         return e->in[1] == v;
-    ValueId leaf = schedule_owner(g, v);
+    ValueId leaf = ir_root(g, v);
     bool    written = false;
     for (int32_t i = u->first[leaf]; i < u->first[leaf + 1]; i++)
         written |= ir_is(g, u->users[i], OP_ASSIGN) && ir_value(g, u->users[i])->in[0] == leaf;
@@ -144,7 +137,7 @@ static void schedule_snapshots(PassCtx *c, Graph *g)
     g->order.len = 0;
     for (int32_t i = 0; i < n; i++) {
         vec_push(g->arena, &g->order, old[i]);
-        if (!ir_has(g, schedule_owner(g, old[i]), T_LEAF))
+        if (!ir_has(g, ir_root(g, old[i]), T_LEAF))
             continue;
         for (int32_t k = uses.first[old[i]]; k < uses.first[old[i] + 1]; k++) {
             ValueId e = uses.users[k];

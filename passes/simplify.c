@@ -5,7 +5,7 @@
  * A draw of random numbers is a function of seed, stream, step and place, so equal dropouts are one value. An assign
  * takes effect after all reads of the old value, so reads before and after it are equal.
  *
- * Tested by tests/unit/test_simplify.c. */
+ * Tested by tests/unit/test_simplify.c and tests/golden. */
 #include "passes/algebra.h"
 #include "passes/pass_impl.h"
 

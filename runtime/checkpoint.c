@@ -168,7 +168,7 @@ typedef struct Load {
     bool          take_steps; /* false: as if the file had none */
     int32_t      *sources;
     bool         *used; /* by index in the file */
-    int32_t       loaded, missing_steps;
+    int32_t       missing_steps;
 } Load;
 
 static bool ends_with(const char *text, const char *end)
@@ -206,28 +206,44 @@ static bool check_finite(Load *l, const StTensor *s)
     return true;
 }
 
-static bool check_tensor(Load *l, const ProgTensor *t, const StTensor *s)
+/* What may come in crowds (another network, another method) is said once: "a, b, c and 5 more". */
+typedef struct Listing {
+    Str         text;
+    const char *between;
+    int32_t     most, n; /* shown, added */
+} Listing;
+
+static void listing_add(Listing *s, const char *item)
 {
-    if (s->dtype != t->dtype || !same_shape(s, t)) {
-        Str type = str_new(l->a);
-        for (const char *c = dtype_name(t->dtype); *c; c++)
-            str_printf(&type, "%c", *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
-        diag_error(l->d, LOC_NONE, "checkpoint: %s: tensor %s is %s%s, the network has %s%s", l->path, s->name, s->type,
-                   dims_text(l->a, s->dim, s->rank), type.s, dims_text(l->a, t->dim, t->rank));
-        return false;
-    }
-    return check_finite(l, s);
+    if (s->n++ < s->most)
+        str_printf(&s->text, "%s%s", s->text.len ? s->between : "", item);
 }
 
-/* Missing names come in crowds (another network, another method): one message for all. */
+static const char *listing_end(Listing *s)
+{
+    if (s->n > s->most)
+        str_printf(&s->text, " and %d more", s->n - s->most);
+    return s->text.s;
+}
+
+static bool check_tensor(Load *l, const ProgTensor *t, const StTensor *s, Listing *differ)
+{
+    if (s->dtype == t->dtype && same_shape(s, t))
+        return true;
+    Str type = str_new(l->a);
+    for (const char *c = dtype_name(t->dtype); *c; c++)
+        str_printf(&type, "%c", *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+    listing_add(differ, arena_printf(l->a, "tensor %s is %s%s, the network has %s%s", s->name, s->type,
+                                     dims_text(l->a, s->dim, s->rank), type.s, dims_text(l->a, t->dim, t->rank)));
+    return false;
+}
+
 static void report_missing(Load *l, const char **missing, int32_t n)
 {
-    Str list = str_new(l->a);
-    for (int32_t i = 0; i < n && i < MAX_LISTED; i++)
-        str_printf(&list, "%s%s", i ? ", " : "", missing[i]);
-    if (n > MAX_LISTED)
-        str_printf(&list, " and %d more", n - MAX_LISTED);
-    diag_error(l->d, LOC_NONE, "checkpoint: %s lacks %d of the network's tensors: %s", l->path, n, list.s);
+    Listing list = { .text = str_new(l->a), .between = ", ", .most = MAX_LISTED };
+    for (int32_t i = 0; i < n; i++)
+        listing_add(&list, missing[i]);
+    diag_error(l->d, LOC_NONE, "checkpoint: %s lacks %d of the network's tensors: %s", l->path, n, listing_end(&list));
     for (int32_t i = 0; i < n && i < 3; i++) {
         const char *near = str_nearest(l->a, missing[i], l->names, l->f->tensors.len);
         if (*near)
@@ -235,12 +251,37 @@ static void report_missing(Load *l, const char **missing, int32_t n)
     }
 }
 
+/* One error for the file, whatever is wrong with it. */
+static void report_misfit(Load *l, Listing *differ, const char **missing, int32_t n_missing)
+{
+    const char *net = st_meta(l->f, "net");
+    if (differ->n == 0)
+        report_missing(l, missing, n_missing);
+    else if (differ->n == 1)
+        diag_error(l->d, LOC_NONE, "checkpoint: %s: %s", l->path, listing_end(differ));
+    else
+        diag_error(l->d, LOC_NONE, "checkpoint: %s: %d tensors differ from the network's: %s", l->path, differ->n,
+                   listing_end(differ));
+    if (differ->n > 0 && n_missing > 0)
+        diag_note(l->d, LOC_NONE, "it lacks %d of the network's tensors, too", n_missing);
+    if (differ->n + n_missing > 1 && net)
+        diag_note(l->d, LOC_NONE, "it was saved by the network %s", net);
+}
+
+static bool check_numbers(Load *l)
+{
+    for (int32_t i = 0; i < l->p.program->n_tensors; i++)
+        if (l->sources[i] >= 0 && !check_finite(l, &l->f->tensors.at[l->sources[i]]))
+            return false;
+    return true;
+}
+
 static bool find_sources(Load *l)
 {
     const Program *p = l->p.program;
     const char   **missing = ARENA_ARRAY(l->a, const char *, p->n_tensors + 1);
     int32_t        n_missing = 0;
-    bool           ok = true;
+    Listing        differ = { .text = str_new(l->a), .between = "; ", .most = 3 };
     for (int32_t i = 0; i < p->n_tensors; i++) {
         const ProgTensor *t = &p->tensors[i];
         l->sources[i] = -1;
@@ -257,36 +298,29 @@ static bool find_sources(Load *l)
             l->missing_steps += is_step(t);
             continue;
         }
-        ok &= check_tensor(l, t, &l->f->tensors.at[k]);
-        l->sources[i] = k;
-        l->loaded++;
+        if (check_tensor(l, t, &l->f->tensors.at[k], &differ))
+            l->sources[i] = k;
     }
-    if (n_missing)
-        report_missing(l, missing, n_missing);
-    return ok && n_missing == 0;
+    if (differ.n == 0 && n_missing == 0)
+        return check_numbers(l);
+    report_misfit(l, &differ, missing, n_missing);
+    return false;
 }
 
 static bool check_unknown(Load *l)
 {
-    Str     list = str_new(l->a);
-    int32_t n = 0;
-    for (int32_t k = 0; k < l->f->tensors.len; k++) {
-        const char *name = l->names[k];
-        if (l->used[k] || (l->mode.warn_unknown && ends_with(name, CHECKPOINT_VELOCITY)))
-            continue;
-        if (n < MAX_LISTED)
-            str_printf(&list, "%s%s", n ? ", " : "", name);
-        n++;
-    }
-    if (n > MAX_LISTED)
-        str_printf(&list, " and %d more", n - MAX_LISTED);
-    if (n && l->mode.refuse_unknown)
-        diag_error(l->d, LOC_NONE, "checkpoint: %s has %d tensors that the network does not know: %s", l->path, n,
-                   list.s);
-    else if (n && l->mode.warn_unknown)
-        diag_warning(l->d, LOC_NONE, "checkpoint: %s has %d tensors that the network does not know: %s", l->path, n,
-                     list.s);
-    return n == 0 || !l->mode.refuse_unknown;
+    Listing list = { .text = str_new(l->a), .between = ", ", .most = MAX_LISTED };
+    for (int32_t k = 0; k < l->f->tensors.len; k++)
+        if (!l->used[k] && !(l->mode.warn_unknown && ends_with(l->names[k], CHECKPOINT_VELOCITY)))
+            listing_add(&list, l->names[k]);
+    const char *text = listing_end(&list);
+    if (list.n && l->mode.refuse_unknown)
+        diag_error(l->d, LOC_NONE, "checkpoint: %s has %d tensors that the network does not know: %s", l->path, list.n,
+                   text);
+    else if (list.n && l->mode.warn_unknown)
+        diag_warning(l->d, LOC_NONE, "checkpoint: %s has %d tensors that the network does not know: %s", l->path,
+                     list.n, text);
+    return list.n == 0 || !l->mode.refuse_unknown;
 }
 
 static void copy_tensors(const Load *l)

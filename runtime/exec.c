@@ -303,7 +303,7 @@ Exec *exec_new(Arena *a, Diag *d, CallLib *lib, ExecOptions opt)
 {
     Exec *e = ARENA_NEW(a, Exec);
     *e = (Exec){ .arena = a, .d = d, .lib = lib, .profile = opt.profile };
-    e->threads = opt.threads > 0 ? opt.threads : omp_get_max_threads();
+    e->threads = (int)dt_min64(opt.threads > 0 ? opt.threads : omp_get_max_threads(), omp_get_thread_limit());
     return e;
 }
 

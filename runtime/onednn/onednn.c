@@ -413,7 +413,8 @@ CallLib *calllib_onednn(Arena *a, Diag *d, int threads)
     }
     Lib *l = ARENA_NEW(a, Lib);
     l->arena = a;
-    l->threads = threads > 0 ? threads : omp_get_max_threads();
+    /* With fewer threads than it was promised oneDNN waits forever for the others. */
+    l->threads = (int)dt_min64(threads > 0 ? threads : omp_get_max_threads(), omp_get_thread_limit());
     l->face = (CallLib){
         .name = arena_printf(a, "oneDNN %d.%d.%d (%s)", v->major, v->minor, v->patch, compat_isa_name()),
         .self = l,

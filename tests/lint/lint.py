@@ -112,9 +112,9 @@ def check_text(root, name, text):
 def check_header(root, name, cc, flags):
     """Compiles a file that includes the header alone, twice."""
     source = f'#include "{name}"\n#include "{name}"\n'
-    run = subprocess.run([cc, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", '-DDT_SOURCE_DIR=""',
-                          '-DDT_BINARY_DIR=""', "-I" + root, *flags,
-                          "-fsyntax-only", "-x", "c", "-"], input=source, capture_output=True, text=True, cwd=root)
+    run = subprocess.run([cc, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE",
+                          '-DDT_SOURCE_DIR=""', '-DDT_BINARY_DIR=""', "-I" + root, *flags, "-fsyntax-only",
+                          "-x", "c", "-"], input=source, capture_output=True, text=True, cwd=root)
     first = "\n".join(run.stderr.split("\n")[:8])
     return [] if run.returncode == 0 else [f"{name}:1: does not compile alone:\n{first}"]
 

@@ -16,9 +16,18 @@ typedef struct GenRng {
     uint64_t seed, n;
 } GenRng;
 
-static inline uint32_t gen_u32(GenRng *r) { return rng_u32(r->seed, 7, 0, r->n++); }
-static inline uint32_t gen_below(GenRng *r, uint32_t n) { return n ? (uint32_t)((uint64_t)gen_u32(r) * n >> 32) : 0; }
-static inline bool     gen_one_in(GenRng *r, uint32_t n) { return gen_below(r, n) == 0; }
+static inline uint32_t gen_u32(GenRng *r)
+{
+    return rng_u32(r->seed, 7, 0, r->n++);
+}
+static inline uint32_t gen_below(GenRng *r, uint32_t n)
+{
+    return n ? (uint32_t)((uint64_t)gen_u32(r) * n >> 32) : 0;
+}
+static inline bool gen_one_in(GenRng *r, uint32_t n)
+{
+    return gen_below(r, n) == 0;
+}
 
 enum { GEN_POOL = 96, GEN_BUFS = 24, COL_LEN = 0, COL_BASE = 1, COL_FINAL = 2, COL_ROW = 3 };
 
@@ -29,9 +38,9 @@ typedef struct Gen {
     KBuilder b;
     int32_t  open[KERNEL_MAX_AXES], n_open; /* axes that addresses may use, the vec axis last */
     int32_t  seq[2], n_seq;
-    int64_t  most[KERNEL_MAX_AXES];         /* extents, the greatest of all rows */
+    int64_t  most[KERNEL_MAX_AXES]; /* extents, the greatest of all rows */
     bool     in_final;
-    KVal     pool[KT_BOOL + 1][GEN_POOL];   /* values in sight by type */
+    KVal     pool[KT_BOOL + 1][GEN_POOL]; /* values in sight by type */
     int32_t  len[KT_BOOL + 1];
 } Gen;
 
@@ -100,7 +109,10 @@ static inline int32_t gen_buf(Gen *g, DType t, int64_t elems, BufMode mode)
     return kernel_add_buf(g->k, arena_printf(g->a, "b%d", g->k->bufs.len), t, elems, mode);
 }
 
-static inline DType gen_dtype(Gen *g) { return gen_one_in(&g->r, 2) ? DTYPE_F32 : (DType)gen_below(&g->r, DTYPE_COUNT); }
+static inline DType gen_dtype(Gen *g)
+{
+    return gen_one_in(&g->r, 2) ? DTYPE_F32 : (DType)gen_below(&g->r, DTYPE_COUNT);
+}
 
 /* One of the axes moves by -shift, guarded at both ends. */
 static inline void gen_padded_load(Gen *g, DType t, Affine at, int64_t elems)
@@ -109,7 +121,8 @@ static inline void gen_padded_load(Gen *g, DType t, Affine at, int64_t elems)
     int64_t shift = gen_below(&g->r, 4);
     Affine  moved = affine_axis(axis, 1);
     moved.c0 = -shift;
-    KVal index = kb_index(&g->b, moved), extent = kb_i32(&g->b, (int32_t)(g->most[axis] - (int64_t)gen_below(&g->r, 2)));
+    KVal index = kb_index(&g->b, moved),
+         extent = kb_i32(&g->b, (int32_t)(g->most[axis] - (int64_t)gen_below(&g->r, 2)));
     KVal guard = kb_op2(&g->b, K_AND, kb_op2(&g->b, K_GE, index, kb_i32(&g->b, 0)), kb_op2(&g->b, K_LT, index, extent));
     at.c0 -= shift * at.coef[axis];
     gen_push(g, guard);
@@ -170,7 +183,9 @@ static inline void gen_load(Gen *g)
 
 static inline void gen_consts(Gen *g)
 {
-    static const float floats[] = { 0.0f, 1.0f, -1.0f, 0.5f, 15.0f, -8.0f, 127.0f, 1e-3f, 3e9f, -0.0f, INFINITY, 255.5f };
+    static const float floats[] = {
+        0.0f, 1.0f, -1.0f, 0.5f, 15.0f, -8.0f, 127.0f, 1e-3f, 3e9f, -0.0f, INFINITY, 255.5f
+    };
     static const int32_t ints[] = { 0, 1, -1, 3, 7, -8, 255, 1 << 20, INT32_MIN, INT32_MAX };
     for (int i = 0; i < 3; i++) {
         gen_push(g, kb_f32(&g->b, floats[gen_below(&g->r, DT_COUNT(floats))]));
@@ -185,10 +200,11 @@ static inline void gen_consts(Gen *g)
 /* A clip with constant limits, as quantizers have. */
 static inline KVal gen_clip(Gen *g)
 {
-    static const float limits[][2] = { { 0, 15 }, { -8, 7 }, { 0, 255 }, { -2, 1 }, { -1e9f, 1e9f }, { -3e9f, 3e9f }, { 0, 1 } };
-    const float *l = limits[gen_below(&g->r, DT_COUNT(limits))];
-    KVal x = gen_pick(g, KT_F32), lo = kb_f32(&g->b, l[0]), hi = kb_f32(&g->b, l[1]);
-    bool flip = gen_one_in(&g->r, 3);
+    static const float limits[][2] = { { 0, 15 },       { -8, 7 },       { 0, 255 }, { -2, 1 },
+                                       { -1e9f, 1e9f }, { -3e9f, 3e9f }, { 0, 1 } };
+    const float       *l = limits[gen_below(&g->r, DT_COUNT(limits))];
+    KVal               x = gen_pick(g, KT_F32), lo = kb_f32(&g->b, l[0]), hi = kb_f32(&g->b, l[1]);
+    bool               flip = gen_one_in(&g->r, 3);
     x = flip ? kb_op2(&g->b, K_MAX, lo, x) : kb_op2(&g->b, K_MAX, x, lo);
     x = gen_one_in(&g->r, 4) ? kb_op2(&g->b, K_MIN, hi, x) : kb_op2(&g->b, K_MIN, x, hi);
     return kb_op1(&g->b, K_RINT, x);
@@ -210,10 +226,10 @@ static inline void gen_value(Gen *g)
     static const KOp two_i[] = { K_ADD, K_SUB, K_MUL, K_DIV, K_REM, K_MIN, K_MAX, K_AND, K_OR, K_XOR, K_SHL, K_SHR };
     static const KOp cmp[] = { K_LT, K_LE, K_GT, K_GE, K_EQ, K_NE };
     static const KOp logic[] = { K_AND, K_OR, K_XOR };
-    KBuilder *b = &g->b;
-    GenRng   *r = &g->r;
-    KType     i = gen_one_in(r, 3) ? KT_U32 : KT_I32, any = (KType)(1 + gen_below(r, 4));
-    KVal      v;
+    KBuilder        *b = &g->b;
+    GenRng          *r = &g->r;
+    KType            i = gen_one_in(r, 3) ? KT_U32 : KT_I32, any = (KType)(1 + gen_below(r, 4));
+    KVal             v;
     switch (gen_below(r, 17)) {
     case 0:
     case 1:
@@ -257,8 +273,8 @@ static inline void gen_value(Gen *g)
         v = gen_index(g);
         break;
     case 14:
-        v = gen_one_in(r, 2) ? kb_philox(b, gen_pick(g, KT_U32), gen_pick(g, KT_U32), gen_pick(g, KT_U32), gen_pick(g, KT_U32),
-                                         kb_cvt(b, KT_U32, gen_index(g)))
+        v = gen_one_in(r, 2) ? kb_philox(b, gen_pick(g, KT_U32), gen_pick(g, KT_U32), gen_pick(g, KT_U32),
+                                         gen_pick(g, KT_U32), kb_cvt(b, KT_U32, gen_index(g)))
                              : kb_op3(b, K_FMA, gen_pick(g, KT_F32), gen_pick(g, KT_F32), gen_pick(g, KT_F32));
         break;
     default:
@@ -332,11 +348,11 @@ static inline void gen_loop(Gen *g, int32_t depth)
 
 /* Axes from the outermost to the innermost: p par, r red; a capital letter is the vec axis; * takes its extent from
  * the segment table. */
-static const char *const gen_shapes[] = { "P",   "P",   "pP",  "pP",  "ppP", "pPp",  "p",    "pp",   "R",   "R",   "R",   "pR",  "ppR",
-                                          "rP",  "rP",  "rrP", "prP", "prrP", "pprP", "rR",   "rpP",  "r",   "pr",  "P*",  "P*",
-                                          "R*",  "R*",  "pR*", "pP*", "rP*", "r*P",  "Rp",   "pPr" };
+static const char *const gen_shapes[] = { "P",  "P",   "pP", "pP", "ppP", "pPp", "p",    "pp",   "R",   "R",   "R",
+                                          "pR", "ppR", "rP", "rP", "rrP", "prP", "prrP", "pprP", "rR",  "rpP", "r",
+                                          "pr", "P*",  "P*", "R*", "R*",  "pR*", "pP*",  "rP*",  "r*P", "Rp",  "pPr" };
 
-static inline int64_t gen_extent(Gen *g, bool large)
+static inline int64_t    gen_extent(Gen *g, bool large)
 {
     static const int64_t round[] = { 1, 8, 16, 32, 64, 48, 24, 4, 2, 128 };
     if (large && gen_one_in(&g->r, 3))
@@ -344,7 +360,7 @@ static inline int64_t gen_extent(Gen *g, bool large)
     return gen_one_in(&g->r, 3) ? round[gen_below(&g->r, DT_COUNT(round))] : 1 + gen_below(&g->r, 70);
 }
 
-static inline void gen_segments(Gen *g)
+static inline void gen_segments(Gen *g, bool large)
 {
     SegTable *s = &g->k->seg;
     *s = (SegTable){ .rows = 1 + (int32_t)gen_below(&g->r, 4), .int_cols = 4, .float_cols = 1 };
@@ -355,20 +371,20 @@ static inline void gen_segments(Gen *g)
     s->ints = ARENA_ARRAY(g->a, int64_t, s->rows * 4);
     s->floats = ARENA_ARRAY(g->a, float, s->rows);
     for (int32_t row = 0; row < s->rows; row++) {
-        s->ints[row * 4 + COL_LEN] = gen_one_in(&g->r, 8) ? 0 : gen_extent(g, true);
+        s->ints[row * 4 + COL_LEN] = gen_one_in(&g->r, 8) ? 0 : gen_extent(g, large);
         s->ints[row * 4 + COL_ROW] = row;
         s->floats[row] = (float)row * 1.5f - 1.0f;
     }
 }
 
-/* Where the rows' elements begin, now that all extents are known. */
+/* Where the rows' elements begin, now that all extents are known (stores inside loops use the seq axes, too). */
 static inline void gen_bases(Gen *g)
 {
     SegTable *s = &g->k->seg;
     int64_t   all = 1, par = 1;
     for (int32_t i = 0; i < g->k->n_axes; i++) {
         all *= g->most[i];
-        par *= g->k->axes[i].kind == AXIS_PAR ? g->most[i] : 1;
+        par *= g->k->axes[i].kind != AXIS_RED ? g->most[i] : 1;
     }
     int64_t gap = gen_below(&g->r, 9);
     for (int32_t row = 0; row < s->rows; row++) {
@@ -381,16 +397,17 @@ static inline void gen_axes(Gen *g, const char *shape)
 {
     int64_t points = 1;
     if (strchr(shape, '*'))
-        gen_segments(g);
+        gen_segments(g, strlen(shape) == 2); /* the only axis */
     for (const char *s = shape; *s; s++) {
         if (*s == '*')
             continue;
         bool    red = *s == 'r' || *s == 'R', vec = *s == 'P' || *s == 'R', alone = strlen(shape) == 1;
         int64_t extent = gen_extent(g, alone || red);
-        while (points * extent > 30000)
+        while (points * extent > 10000)
             extent = (extent + 1) / 2;
         points *= extent;
-        int32_t axis = kernel_add_axis(g->k, arena_printf(g->a, "a%d", g->k->n_axes), extent, red ? AXIS_RED : AXIS_PAR);
+        int32_t axis =
+            kernel_add_axis(g->k, arena_printf(g->a, "a%d", g->k->n_axes), extent, red ? AXIS_RED : AXIS_PAR);
         if (s[1] == '*') {
             g->k->axes[axis].seg_col = COL_LEN;
             for (int32_t row = 0; row < g->k->seg.rows; row++)
@@ -399,14 +416,17 @@ static inline void gen_axes(Gen *g, const char *shape)
         g->most[axis] = extent;
         g->k->vec = vec ? axis : g->k->vec;
     }
-    if (g->k->seg.rows > 0)
-        gen_bases(g);
     for (int32_t i = 0; i < 2; i++) {
-        int64_t extent = gen_one_in(&g->r, 5) ? 17 + gen_below(&g->r, 4) : 1 + gen_below(&g->r, 6);
+        bool    small = i > 0 || g->k->seg.rows > 0;
+        int64_t extent = small                  ? 1 + gen_below(&g->r, 3)
+                         : gen_one_in(&g->r, 5) ? 17 + gen_below(&g->r, 4)
+                                                : 1 + gen_below(&g->r, 6);
         g->seq[i] = kernel_add_axis(g->k, i ? "s1" : "s0", extent, AXIS_SEQ);
         g->most[g->seq[i]] = extent;
     }
     g->n_seq = 2;
+    if (g->k->seg.rows > 0)
+        gen_bases(g);
 }
 
 /* Open axes: par and, in the body, red ones; the vec axis last. */

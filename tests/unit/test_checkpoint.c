@@ -1,5 +1,5 @@
 /* test_checkpoint.c: safetensors files good and bad, and what each way to load takes, refuses and leaves alone. */
-#include "unit/runtime_fixture.h"
+#include "tests/unit/runtime_fixture.h"
 
 #include <sys/resource.h>
 
@@ -331,6 +331,7 @@ static void resume_takes_only_its_own_run(void **state)
         { { .nan_in = "fc.weight" }, "tensor fc.weight holds NaN at element 7839 of 7840" },
         { { .nan_in = "fc.weight.velocity" }, "tensor fc.weight.velocity holds NaN" },
         { { .reshape = "fc.weight" }, "tensor fc.weight is F32[784, 10], the network has F32[10, 784]" },
+        { { .reshape = "fc.weight", .drop = "fc.bias" }, "it lacks 1 of the network's tensors, too" },
         { { .meta = "format", .value = "detent-9" }, "its \"format\" is detent-9, expected detent-1" },
         { { .meta = "format" }, "its \"format\" is missing" },
         { { .meta = "seed", .value = "7" }, "seed is 18364758544493064720 here and 7 there" },

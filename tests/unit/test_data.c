@@ -1,5 +1,5 @@
 /* test_data.c: data sets from files good and bad, normalisation, augmentation, batches. */
-#include "unit/runtime_fixture.h"
+#include "tests/unit/runtime_fixture.h"
 
 #include <unistd.h>
 

@@ -43,7 +43,7 @@ static Graph *fused(Fixture *f, const char *bits, const char *more)
     f->ctx.step = STEP_TRAIN;
     if (bits) {
         f->recipe.method = "lsq";
-        if (!recipe_parse_bits(&f->recipe, &f->d, bits))
+        if (!recipe_parse_bits(&f->recipe, &f->d, "--bits", bits))
             fail_msg("%s", fixture_said(f));
     }
     if (!fixture_run(f, g, arena_printf(&f->a, "--stop-after=schedule%s%s", FLAGS, more)))

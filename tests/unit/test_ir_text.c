@@ -245,6 +245,33 @@ static void test_scope(void **state)
     arena_free(&a);
 }
 
+/* A message names the user's line, else the line of the text; the text itself never gains a place by being read. */
+static void test_place_of_text(void **state)
+{
+    (void)state;
+    Arena            a = arena_new("test");
+    Diag             d = diag_new(NULL);
+    Graph           *g = ir_parse(&a, &d, "t.dtir",
+                                  "graph @g {\n  %0 = input \"x\" : f32[4]\n  %1 = relu %0 : f32[4] loc(\"net.c\":9)\n\n"
+                                            "  %2 =\n    relu %1 : f32[4]\n}\n");
+    static const Loc want[] = { { "t.dtir", 2 }, { "net.c", 9 }, { "t.dtir", 6 } };
+    g = ir_graph_clone(&a, g);
+    for (int32_t i = 0; i < DT_COUNT(want); i++) {
+        Loc at = ir_loc(g, ir_value(g, i));
+        assert_string_equal(at.file, want[i].file);
+        assert_int_equal(at.line, want[i].line);
+    }
+    Builder b = { .g = g, .d = &d, .by = "test", .like = 2 };
+    Loc     at = ir_loc(g, ir_value(g, ir_emit(&b, OP_RELU, IR_IN(2))));
+    assert_string_equal(at.file, "t.dtir"); /* what is made from a value stands at its place */
+    assert_int_equal(at.line, 6);
+    Str s = str_new(&a);
+    ir_print(&s, g);
+    assert_null(strstr(s.s, "t.dtir"));
+    diag_free(&d);
+    arena_free(&a);
+}
+
 /* Printing what is broken. */
 static void test_print_broken(void **state)
 {
@@ -535,17 +562,12 @@ static void test_diff_is_shortest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_free_form),
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_lowered),
-        cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_scope),
-        cmocka_unit_test(test_print_broken),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_diff_is_shortest),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_free_form),
+        cmocka_unit_test(test_numbers),      cmocka_unit_test(test_lowered),
+        cmocka_unit_test(test_hash),         cmocka_unit_test(test_scope),
+        cmocka_unit_test(test_print_broken), cmocka_unit_test(test_place_of_text),
+        cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_diff),         cmocka_unit_test(test_diff_is_shortest),
     };
     return cmocka_run_group_tests_name("ir text", tests, NULL, NULL);
 }

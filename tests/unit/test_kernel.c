@@ -1,7 +1,7 @@
 /* test_kernel.c: ten kinds of kernels, written by hand in tests/kernels: each prints as it was written, and the
  * interpreter gives what plain loops give. Then the rules that all kernels share: order of reductions, arithmetic,
  * memory. Text, verifier and transformations are in test_kernel_ir.c. */
-#include "kernel_fixture.h"
+#include "tests/unit/kernel_fixture.h"
 
 /* ---- The kernels of tests/kernels -------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* test_kernel_ir.c: kernels as text and as data: parser and printer, verifier, builder, hash, and the transformations,
  * each of which must keep every bit of every result. */
-#include "kernel_fixture.h"
+#include "tests/unit/kernel_fixture.h"
 
 static const char *const kernel_files[] = {
     "bn_apply",  "bn_stats",         "lsq_backward",     "softmax_xent",    "maxpool",   "maxpool_grad",
@@ -478,6 +478,10 @@ static void collapse(void **state)
         { "kernel @k { axis h = 3 par axis w = 4 par vec buf x : f32[12] in buf y : f32[12] out\n"
           "body { %0 = load x[h + 3*w] store y[4*h + w], %0 } }",
           2, "w" },
+        /* the vec axis is not swallowed */
+        { "kernel @k { axis c = 3 par vec axis h = 4 par buf x : f32[12] in buf y : f32[12] out\n"
+          "body { %0 = load x[4*c + h] store y[4*c + h], %0 } }",
+          2, "c" },
         /* axes of extent 1 go, except vec */
         { "kernel @k { axis n = 1 par axis h = 7 par axis w = 1 par vec buf x : f32[14] in buf y : f32[14] out\n"
           "body { %0 = load x[2*h] store y[2*h + 9*n + w], %0 } }",

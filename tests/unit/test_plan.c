@@ -169,7 +169,7 @@ static void test_training_steps(void **state)
     Fixture                 *f = *state;
     f->ctx.step = STEP_TRAIN;
     f->recipe.method = "lsq";
-    if (!recipe_parse_bits(&f->recipe, &f->d, "w4a4"))
+    if (!recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"))
         fail_msg("%s", fixture_said(f));
     for (int n = 0; n < DT_COUNT(nets); n++)
         for (int i = 0; i < DT_COUNT(flags); i++) {

@@ -104,7 +104,7 @@ static void test_w4a4(void **state)
         { "head.weight.step", 8, -128, 127, -2 },
         { "head.input.step", 8, 0, 255, -2 },
     };
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
     Graph *g = quantize(f);
     assert_quantizers(f, g, want, DT_COUNT(want));
     assert_int_equal(fixture_stat(f, "insert-quantize.shared"), 1);
@@ -128,7 +128,7 @@ static void test_w4a4(void **state)
 static void test_no_edge_rule(void **state)
 {
     Fixture *f = *state;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w2a3"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w2a3"));
     f->recipe.edge_bits = 0;
     quantize(f);
     assert_int_equal(info_of(f, "stem.weight.step")->bits, 2);
@@ -140,7 +140,7 @@ static void test_no_edge_rule(void **state)
 static void test_one_side(void **state)
 {
     Fixture *f = *state;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a32"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a32"));
     Graph *g = quantize(f);
     assert_int_equal(f->ctx.quantizers.len, 6); /* float stays float at the edges, too */
     assert_int_equal(ir_find(g, "stem.input.step"), VALUE_NONE);
@@ -151,7 +151,7 @@ static void test_float(void **state)
     Fixture    *f = *state;
     Graph      *g = fixture_graph(f, net);
     const char *before = fixture_print(f, g);
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "float"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "float"));
     assert_true(fixture_run(f, g, QUANTIZE));
     assert_string_equal(fixture_print(f, g), before);
 }
@@ -160,7 +160,7 @@ static void test_float(void **state)
 static void test_twice(void **state)
 {
     Fixture *f = *state;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
     Graph      *g = quantize(f);
     const char *before = fixture_print(f, g);
     assert_true(fixture_run(f, g, QUANTIZE));
@@ -170,11 +170,11 @@ static void test_twice(void **state)
 static void test_rows(void **state)
 {
     Fixture *f = *state;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "s0.*=w8a8"));         /* 0 */
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "s0.conv2=w3"));       /* 1: weights only */
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "*.down=w8a5"));       /* 2, 3 */
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "{head,stem}=float")); /* 4 */
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s0.*=w8a8"));         /* 0 */
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s0.conv2=w3"));       /* 1: weights only */
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "*.down=w8a5"));       /* 2, 3 */
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "{head,stem}=float")); /* 4 */
     Graph *g = quantize(f);
     assert_int_equal(info_of(f, "s0.conv1.weight.step")->bits, 8);
     assert_int_equal(info_of(f, "s0.conv1.weight.step")->row, 0);
@@ -192,8 +192,8 @@ static void test_rows(void **state)
 static void test_float_but(void **state)
 {
     Fixture *f = *state;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "float"));
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "s1.conv=w4a4"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "float"));
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s1.conv=w4a4"));
     quantize(f);
     assert_int_equal(f->ctx.quantizers.len, 2);
 }
@@ -201,9 +201,9 @@ static void test_float_but(void **state)
 static void test_unknown_layer(void **state)
 {
     Fixture *f = *state;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "s0.conv3=w8a8"));
-    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "s4.*=w8a8"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s0.conv3=w8a8"));
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s4.*=w8a8"));
     assert_false(fixture_run(f, fixture_graph(f, net), QUANTIZE));
     assert_int_equal(f->d.errors, 2);
     assert_has(fixture_said(f), "unknown layer 's0.conv3'; nearest are s0.conv");
@@ -219,15 +219,15 @@ static void test_recipe_words(void **state)
     Fixture *f = *state;
     for (int i = 0; i < DT_COUNT(bad); i++) {
         int32_t errors = f->d.errors;
-        if (recipe_parse_bits(&f->recipe, &f->d, bad[i]))
+        if (recipe_parse_bits(&f->recipe, &f->d, "--bits", bad[i]))
             fail_msg("'%s' was taken", bad[i]);
         assert_int_equal(f->d.errors, errors + 1);
     }
-    assert_false(recipe_add_layer(&f->a, &f->recipe, &f->d, "w4a4"));
-    assert_false(recipe_add_layer(&f->a, &f->recipe, &f->d, "=w4a4"));
-    assert_false(recipe_add_layer(&f->a, &f->recipe, &f->d, "s0.*=w4a1"));
+    assert_false(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "w4a4"));
+    assert_false(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "=w4a4"));
+    assert_false(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s0.*=w4a1"));
     assert_int_equal(f->recipe.rows.len, 0);
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w8a32"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w8a32"));
     assert_int_equal(f->recipe.weight_bits, 8);
     assert_int_equal(f->recipe.act_bits, 0);
     assert_string_equal(f->recipe.method, "lsq");
@@ -250,7 +250,7 @@ static void test_init_step(void **state)
 {
     Fixture *f = *state;
     f->ctx.step = STEP_INIT;
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
     Graph *g = quantize(f);
     assert_int_equal(fixture_count(g, OP_LSQ_INIT), 11);
     assert_int_equal(fixture_count(g, OP_ASSIGN), 11);
@@ -282,7 +282,7 @@ static void test_taken_name(void **state)
     Graph   *g = fixture_graph(
         f, "graph @t.eval {\n  %0 = input \"image\" : f32[2x4]\n  %1 = param \"fc.weight\" : f32[3x4]\n"
              "  %2 = param \"fc.weight.step\" : f32[]\n  %3 = linear %0, %1 : f32[2x3]\n  output %3 \"z\"\n}\n");
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
     assert_false(fixture_run(f, g, QUANTIZE));
     assert_has(fixture_said(f), "the name fc.weight.step is taken");
 }
@@ -294,7 +294,7 @@ static void test_shared_weight(void **state)
     Graph   *g =
         fixture_graph(f, "graph @t.eval {\n  %0 = input \"image\" : f32[2x4]\n  %1 = param \"fc.weight\" : f32[4x4]\n"
                          "  %2 = linear %0, %1 : f32[2x4]\n  %3 = linear %2, %1 : f32[2x4]\n  output %3 \"z\"\n}\n");
-    assert_true(recipe_parse_bits(&f->recipe, &f->d, "w4a4"));
+    assert_true(recipe_parse_bits(&f->recipe, &f->d, "--bits", "w4a4"));
     assert_true(fixture_run(f, g, QUANTIZE));
     assert_int_equal(fixture_count(g, OP_QDQ), 3);
     assert_true(ir_find(g, "fc_2.input.step") != VALUE_NONE);

@@ -2,7 +2,7 @@
  * interrupted, diverged, on a full disk - each against a run that was left alone, byte by byte.
  *
  * Runs are made in child processes: they can be killed, and the parent stays without threads. */
-#include "unit/runtime_fixture.h"
+#include "tests/unit/runtime_fixture.h"
 
 #include <fcntl.h>
 #include <sys/resource.h>
