@@ -315,8 +315,8 @@ static inline void gen_store(Gen *g)
 
 static inline KVal gen_acc(Gen *g)
 {
-    KType t = gen_one_in(&g->r, 3) ? KT_I32 : KT_F32;
-    return kb_acc(&g->b, (KAcc)gen_below(&g->r, 3), gen_pick(g, t));
+    KType t = gen_one_in(&g->r, 4) ? KT_I32 : KT_F32;
+    return kb_acc(&g->b, gen_one_in(&g->r, 2) ? KACC_SUM : (KAcc)gen_below(&g->r, 3), gen_pick(g, t));
 }
 
 static inline void gen_loop(Gen *g, int32_t depth)
@@ -395,17 +395,20 @@ static inline void gen_bases(Gen *g)
 
 static inline void gen_axes(Gen *g, const char *shape)
 {
-    int64_t points = 1;
+    int64_t points = 1, extents[2 * KERNEL_MAX_AXES];
     if (strchr(shape, '*'))
-        gen_segments(g, strlen(shape) == 2); /* the only axis */
+        gen_segments(g, strlen(shape) == 2);                    /* the only axis */
+    for (int32_t i = (int32_t)strlen(shape) - 1; i >= 0; i--) { /* inner axes take what they like first */
+        extents[i] = gen_extent(g, strlen(shape) == 1 || shape[i] == 'r' || shape[i] == 'R');
+        while (points * extents[i] > 10000)
+            extents[i] = (extents[i] + 1) / 2;
+        points *= shape[i] == '*' ? 1 : extents[i];
+    }
     for (const char *s = shape; *s; s++) {
         if (*s == '*')
             continue;
-        bool    red = *s == 'r' || *s == 'R', vec = *s == 'P' || *s == 'R', alone = strlen(shape) == 1;
-        int64_t extent = gen_extent(g, alone || red);
-        while (points * extent > 10000)
-            extent = (extent + 1) / 2;
-        points *= extent;
+        bool    red = *s == 'r' || *s == 'R', vec = *s == 'P' || *s == 'R';
+        int64_t extent = extents[s - shape];
         int32_t axis =
             kernel_add_axis(g->k, arena_printf(g->a, "a%d", g->k->n_axes), extent, red ? AXIS_RED : AXIS_PAR);
         if (s[1] == '*') {
