@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOP_MAX_STREAMS = 6 };
+enum { LOOP_MAX_STREAMS = 6, LOOP_SMALL_BYTES = 1 << 20, LOOP_POOL_BYTES = 256 << 20 };
 
 typedef struct PlainLoop {
     float  *mem;
     int64_t elems; /* of mem */
+    int64_t next;  /* where the next loop begins */
 } PlainLoop;
 
 /* y = x0 + ... + xk-1, each of n floats; the first stream may be what is written over. */
@@ -44,21 +45,36 @@ static float loop_sum(const float *x, int64_t n)
     return s;
 }
 
-static double loop_seconds(const PlainLoop *l, KCost cost)
+/* Elements that the loop for this traffic touches. */
+static int64_t loop_elems(KCost cost, int *streams)
 {
-    int64_t        read = cost.bytes_read / 4, written = cost.bytes_written / 4;
-    int            streams = written > 0 ? (int)((read + written / 2) / written) : LOOP_MAX_STREAMS + 1;
-    volatile float sink;
+    int64_t read = cost.bytes_read / 4, written = cost.bytes_written / 4;
+    int64_t ratio = written > 0 ? (read + written / 2) / written : LOOP_MAX_STREAMS + 1;
+    *streams = (int)dt_min64(dt_max64(ratio, 1), LOOP_MAX_STREAMS + 1);
+    return *streams > LOOP_MAX_STREAMS ? read : (*streams + 1) * written;
+}
+
+static double loop_seconds(PlainLoop *l, KCost cost)
+{
+    int            streams;
+    int64_t        elems = loop_elems(cost, &streams), written = cost.bytes_written / 4;
+    bool           small = elems * 4 <= LOOP_SMALL_BYTES;
+    volatile float sink = 0;
     double         start = 0;
-    for (int run = 0; run < 2; run++) {
+    if (l->next + elems > l->elems)
+        l->next = 0;
+    float *mem = l->mem + (small ? 0 : l->next);
+    for (int run = small ? 0 : 1; run < 2; run++) {
         start = time_now_s();
         if (streams > LOOP_MAX_STREAMS)
-            sink = loop_sum(l->mem, read);
+            sink = loop_sum(mem, elems);
         else
-            loop_streams(l->mem, l->mem + written, written, streams < 1 ? 1 : streams);
+            loop_streams(mem, mem + written, written, streams);
     }
     (void)sink;
-    return time_now_s() - start;
+    double seconds = time_now_s() - start;
+    l->next += small ? 0 : elems;
+    return seconds;
 }
 
 /* One row: all launches of one kernel text. */
@@ -103,12 +119,15 @@ int bench_kernels(Session *s, const LoadedProgram *p, const Graph *g)
     KernelRow *rows = ARENA_ARRAY(&s->arena, KernelRow, g->groups.len + 1);
     double    *before = ARENA_ARRAY(&s->arena, double, g->groups.len + 1);
     int32_t    n = kernel_rows(s, g, rows);
-    PlainLoop  loop = { 0 };
-    for (int32_t i = 0; i < n; i++)
-        loop.elems =
-            dt_max64(loop.elems, (rows[i].cost.bytes_read + 2 * rows[i].cost.bytes_written) / 4 +
-                                     LOOP_MAX_STREAMS * 64 + LOOP_MAX_STREAMS * rows[i].cost.bytes_written / 4);
-    loop.mem = calloc((size_t)loop.elems, sizeof(float));
+    PlainLoop  loop = { .elems = LOOP_POOL_BYTES / 4 };
+    for (int32_t i = 0; i < n; i++) {
+        int streams;
+        loop.elems = dt_max64(loop.elems, loop_elems(rows[i].cost, &streams));
+    }
+    loop.mem = malloc((size_t)loop.elems * sizeof(float));
+    if (loop.mem != NULL)
+        for (int64_t i = 0; i < loop.elems; i++)
+            loop.mem[i] = 1.0f; /* pages of its own */
     if (loop.mem == NULL) {
         diag_error(&s->diag, LOC_NONE, "bench: no memory for a plain loop over %s",
                    str_bytes(&s->arena, loop.elems * 4));
