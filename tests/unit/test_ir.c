@@ -1,49 +1,10 @@
 /* test_ir.c: the op table, types, inference of every op (good and bad), building, and
  * rewriting. The text form and the verifier have programs of their own, test_ir_text.c and test_verify.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "tests/unit/ir_fixture.h"
 
 #include "ir/ops_impl.h"
 
 #include <string.h>
-
-typedef struct Fixture {
-    Arena a;
-    Diag  d;
-} Fixture;
-
-static Fixture fixture_new(void)
-{
-    return (Fixture){ arena_new("test"), diag_new(NULL) };
-}
-
-static void fixture_free(Fixture *f)
-{
-    diag_free(&f->d);
-    arena_free(&f->a);
-}
-
-static const char *said(const Fixture *f)
-{
-    return f->d.text.s ? f->d.text.s : "";
-}
-
-static void assert_says(const Fixture *f, const char *wanted)
-{
-    if (!strstr(said(f), wanted))
-        fail_msg("expected a message with\n  %s\nfound\n%s", wanted, said(f));
-}
-
-static Graph *parse(Fixture *f, const char *text)
-{
-    Graph *g = ir_parse(&f->a, &f->d, "test", text);
-    if (!g)
-        fail_msg("%s\n%s", said(f), text);
-    return g;
-}
 
 static const char *print(Fixture *f, const Graph *g)
 {

@@ -1,49 +1,8 @@
 /* test_verify.c: the verifier accepts right graphs of every phase and names each planted mistake: in text, in broken
  * memory (where it must not crash), and in what is bound to kernels. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include "ir/ir.h"
+#include "tests/unit/ir_fixture.h"
 
 #include <string.h>
-
-typedef struct Fixture {
-    Arena a;
-    Diag  d;
-} Fixture;
-
-static Fixture fixture_new(void)
-{
-    return (Fixture){ arena_new("test"), diag_new(NULL) };
-}
-
-static void fixture_free(Fixture *f)
-{
-    diag_free(&f->d);
-    arena_free(&f->a);
-}
-
-static const char *said(const Fixture *f)
-{
-    return f->d.text.s ? f->d.text.s : "";
-}
-
-static void assert_says(const Fixture *f, const char *wanted)
-{
-    if (!strstr(said(f), wanted))
-        fail_msg("expected a message with\n  %s\nfound\n%s", wanted, said(f));
-}
-
-static Graph *parse(Fixture *f, const char *text)
-{
-    Graph *g = ir_parse(&f->a, &f->d, "test", text);
-    if (!g)
-        fail_msg("%s\n%s", said(f), text);
-    return g;
-}
 
 static void print(Fixture *f, const Graph *g)
 {
