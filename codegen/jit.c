@@ -12,8 +12,14 @@ bool jit_compile(KernelJit *j, Diag *d, Kernel *const *kernels, int32_t n, Kerne
     return done;
 }
 
-JitStats    jit_stats(const KernelJit *j) { return j->stats; }
-const char *jit_describe(Arena *a, const KernelJit *j) { return j->kind->describe(a, j); }
+JitStats jit_stats(const KernelJit *j)
+{
+    return j->stats;
+}
+const char *jit_describe(Arena *a, const KernelJit *j)
+{
+    return j->kind->describe(a, j);
+}
 
 void jit_free(KernelJit *j)
 {

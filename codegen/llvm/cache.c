@@ -12,7 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static char *header_of(Arena *a, const char *key) { return arena_printf(a, "detent kernel code\n%s\n", key); }
+static char *header_of(Arena *a, const char *key)
+{
+    return arena_printf(a, "detent kernel code\n%s\n", key);
+}
 
 static char *path_of(Arena *a, const char *dir, const char *header)
 {

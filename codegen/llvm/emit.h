@@ -15,19 +15,24 @@
 
 #include "codegen/llvm/plan.h"
 
-/* Where an axis stands: v + off (v NULL: off alone), at lane 0 of the vec axis; `align` is a power of two that divides v. */
+/* Where an axis stands: v + off (v NULL: off alone), at lane 0 of the vec axis; `align` is a power of two that divides
+ * v. */
 typedef struct AxisAt {
     LLVMValueRef v;
     int64_t      off, align;
 } AxisAt;
+
+/* Axes that are enumerated together, by one flat number. */
+typedef enum AxisGroup { GROUP_OUTER, GROUP_RED, GROUP_COUNT } AxisGroup;
 
 /* A place in the iteration space, `width` points wide along the vec axis, and what has been computed for it. */
 typedef struct Point {
     int32_t       width;
     uint32_t      known; /* axes (bits) that have a position, DEP_ROW */
     AxisAt        axis[KERNEL_MAX_AXES];
-    LLVMValueRef *val; /* [insts]; NULL: not yet */
-    LLVMValueRef *acc; /* [insts]: running values of accumulators */
+    AxisAt        flat[GROUP_COUNT]; /* set together with the group's axes */
+    LLVMValueRef *val;               /* [insts]; NULL: not yet */
+    LLVMValueRef *acc;               /* [insts]: running values of accumulators */
 } Point;
 
 typedef struct Emit {
@@ -40,12 +45,13 @@ typedef struct Emit {
     LLVMTypeRef    i1, i8, i16, i32, i64, f32, f64, ptr;
     unsigned       md_invariant, md_nontemporal;
     LLVMValueRef   md_empty, md_one;
+    bool           packs; /* vectors of i32 become bytes by packs, not by AVX-512's truncations */
     LLVMValueRef   zeros; /* a vector's worth of 0 bytes: what a false guard reads */
     LLVMValueRef   row_table, int_table, float_table;
     /* Of the function being made: */
     LLVMValueRef  fn, *bufs, scratch;
     LLVMValueRef  row_field[ROW_FIELDS], *seg_int, *seg_float; /* of the current row */
-    LLVMValueRef *acc_mem; /* folds: [n_acc] accumulators in memory */
+    LLVMValueRef *acc_mem;                                     /* folds: [n_acc] accumulators in memory */
 } Emit;
 
 /* ---- emit_build.c ---- */
@@ -56,18 +62,18 @@ LLVMValueRef e_f32(const Emit *e, float x);
 LLVMTypeRef  e_type(const Emit *e, KType t, int32_t width);
 LLVMTypeRef  e_like(LLVMTypeRef elem, LLVMValueRef shape); /* elem, or a vector of as many as shape has */
 bool         e_is_vector(LLVMValueRef v);
-bool         e_is_const(LLVMValueRef v, int64_t *x); /* an integer constant */
+bool         e_is_const(LLVMValueRef v, int64_t *x);          /* an integer constant */
 LLVMValueRef e_splat(Emit *e, LLVMValueRef v, int32_t width); /* unchanged when it is a vector, or width is 1 */
 LLVMValueRef e_lane(Emit *e, LLVMValueRef v, int32_t lane);   /* of a scalar: itself */
-LLVMValueRef e_ints(Emit *e, LLVMTypeRef elem, const int64_t *x, int32_t n);         /* constant vector */
-LLVMValueRef e_ramp(Emit *e, LLVMTypeRef elem, int64_t step, int32_t n);             /* 0, step, 2 step, ... */
-LLVMValueRef e_same(Emit *e, LLVMTypeRef elem, int64_t x, LLVMValueRef shape);       /* x in the shape's form */
-LLVMValueRef e_op(Emit *e, LLVMOpcode op, LLVMValueRef x, LLVMValueRef y);           /* widens the scalar one */
+LLVMValueRef e_ints(Emit *e, LLVMTypeRef elem, const int64_t *x, int32_t n);   /* constant vector */
+LLVMValueRef e_ramp(Emit *e, LLVMTypeRef elem, int64_t step, int32_t n);       /* 0, step, 2 step, ... */
+LLVMValueRef e_same(Emit *e, LLVMTypeRef elem, int64_t x, LLVMValueRef shape); /* x in the shape's form */
+LLVMValueRef e_op(Emit *e, LLVMOpcode op, LLVMValueRef x, LLVMValueRef y);     /* widens the scalar one */
 LLVMValueRef e_icmp(Emit *e, LLVMIntPredicate how, LLVMValueRef x, LLVMValueRef y);
 LLVMValueRef e_fcmp(Emit *e, LLVMRealPredicate how, LLVMValueRef x, LLVMValueRef y);
 LLVMValueRef e_select(Emit *e, LLVMValueRef c, LLVMValueRef x, LLVMValueRef y);
 LLVMValueRef e_min_int(Emit *e, LLVMValueRef x, LLVMValueRef y); /* i64, signed */
-LLVMValueRef e_add(Emit *e, LLVMValueRef x, LLVMValueRef y); /* i64 that do not overflow; NULL is 0 */
+LLVMValueRef e_add(Emit *e, LLVMValueRef x, LLVMValueRef y);     /* i64 that do not overflow; NULL is 0 */
 LLVMValueRef e_mul(Emit *e, LLVMValueRef x, int64_t factor);
 /* llvm.NAME for the types given */
 LLVMValueRef e_intrinsic(Emit *e, const char *name, const LLVMTypeRef *types, size_t n_types, LLVMValueRef *args,
@@ -98,6 +104,8 @@ void if_end(Emit *e, If *f);
 /* ---- emit_value.c ---- */
 
 LLVMValueRef emit_value(Emit *e, const Point *p, KVal id); /* a pure instruction or a load */
+/* f32 -> i32 as cvt, then clamped to [least, most], which holds 0: both at once, the clamp before the conversion. */
+LLVMValueRef emit_cvt_within(Emit *e, LLVMValueRef x, const Facts *f, int32_t least, int32_t most);
 LLVMValueRef emit_combine(Emit *e, const KInst *acc, LLVMValueRef total, LLVMValueRef x);
 LLVMValueRef emit_identity(Emit *e, const KInst *acc, int32_t width);
 
@@ -115,8 +123,8 @@ void  point_set(Point *p, int32_t axis, LLVMValueRef v, int64_t off, int64_t ali
 void  point_inherit(const Emit *e, Point *p, const Point *from); /* values that p lacks */
 bool  inst_varies(const Emit *e, KVal id);                       /* along the vec axis */
 /* Computes early what depends on known axes alone. */
-void point_hoist(Emit *e, Point *p, const KRegion *region);
-void emit_region(Emit *e, Point *p, const KRegion *region);
+void         point_hoist(Emit *e, Point *p, const KRegion *region);
+void         emit_region(Emit *e, Point *p, const KRegion *region);
 LLVMValueRef emit_extent(Emit *e, int32_t axis);
 
 /* Points along the vec axis from `start` (a multiple of 64) on, `count` of them, by vectors as wide as they fit; a plan
@@ -139,7 +147,8 @@ LLVMValueRef emit_row(Emit *e, RowField field);
 /* Takes the positions of the outer axes off a flat number. */
 void emit_outer(Emit *e, Point *p, LLVMValueRef flat);
 
-/* Adds NAME_run and, unless the plan is fused, NAME_finish to the module. `attributes`: of every function. */
-void emit_kernel(Arena *a, LLVMModuleRef mod, const Plan *plan, const char *name, const char *cpu, const char *features);
+/* Adds NAME_run and, unless the plan is fused, NAME_finish to the module. */
+void emit_kernel(Arena *a, LLVMModuleRef mod, const Plan *plan, const char *name, const char *cpu,
+                 const char *features);
 
 #endif

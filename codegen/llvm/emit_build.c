@@ -7,8 +7,14 @@
 
 /* ---- Constants and types ---------------------------------------------------------------------------------------- */
 
-LLVMValueRef e_int(const Emit *e, int64_t x) { return LLVMConstInt(e->i64, (uint64_t)x, true); }
-LLVMValueRef e_i32(const Emit *e, int64_t x) { return LLVMConstInt(e->i32, (uint64_t)x, true); }
+LLVMValueRef e_int(const Emit *e, int64_t x)
+{
+    return LLVMConstInt(e->i64, (uint64_t)x, true);
+}
+LLVMValueRef e_i32(const Emit *e, int64_t x)
+{
+    return LLVMConstInt(e->i32, (uint64_t)x, true);
+}
 
 /* By bits: a double on the way would lose the payload of a NaN. */
 LLVMValueRef e_f32(const Emit *e, float x)
@@ -24,9 +30,15 @@ LLVMTypeRef e_type(const Emit *e, KType t, int32_t width)
     return width == 1 ? elem : LLVMVectorType(elem, (unsigned)width);
 }
 
-bool e_is_vector(LLVMValueRef v) { return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind; }
+bool e_is_vector(LLVMValueRef v)
+{
+    return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind;
+}
 
-static int32_t width_of(LLVMValueRef v) { return e_is_vector(v) ? (int32_t)LLVMGetVectorSize(LLVMTypeOf(v)) : 1; }
+static int32_t width_of(LLVMValueRef v)
+{
+    return e_is_vector(v) ? (int32_t)LLVMGetVectorSize(LLVMTypeOf(v)) : 1;
+}
 
 LLVMTypeRef e_like(LLVMTypeRef elem, LLVMValueRef shape)
 {
@@ -183,14 +195,22 @@ LLVMValueRef e_store(Emit *e, LLVMValueRef v, LLVMValueRef at, int64_t align)
 
 /* ---- Control flow ----------------------------------------------------------------------------------------------- */
 
-static LLVMBasicBlockRef new_block(Emit *e) { return LLVMAppendBasicBlockInContext(e->ctx, e->fn, ""); }
+static LLVMBasicBlockRef new_block(Emit *e)
+{
+    return LLVMAppendBasicBlockInContext(e->ctx, e->fn, "");
+}
 
 void loop_begin(Emit *e, Loop *l, LLVMValueRef from, LLVMValueRef to, int64_t step, LLVMValueRef *carried, int32_t n)
 {
     int64_t lo, hi;
     bool    runs = e_is_const(from, &lo) && e_is_const(to, &hi) && lo < hi;
-    *l = (Loop){ .before = LLVMGetInsertBlock(e->b), .head = new_block(e), .exit = new_block(e), .to = to, .step = step,
-                 .n = n, .guarded = !runs };
+    *l = (Loop){ .before = LLVMGetInsertBlock(e->b),
+                 .head = new_block(e),
+                 .exit = new_block(e),
+                 .to = to,
+                 .step = step,
+                 .n = n,
+                 .guarded = !runs };
     l->init = arena_copy(e->arena, carried, sizeof *carried * (size_t)n);
     l->phi = ARENA_ARRAY(e->arena, LLVMValueRef, n + 1);
     if (l->guarded)

@@ -17,11 +17,14 @@ enum { MOST_PIECES = 64, WRITTEN_OUT = 8 };
 
 /* The run that a unit works on. */
 typedef struct Run {
-    LLVMValueRef unit, start, n; /* elements start .. start + n of the flattened red axes */
+    LLVMValueRef unit, start, n;  /* elements start .. start + n of the flattened red axes */
     LLVMValueRef column, columns; /* first, count */
 } Run;
 
-static bool by_lanes(const Emit *e) { return e->plan->kind == PLAN_FOLD_LANES; }
+static bool by_lanes(const Emit *e)
+{
+    return e->plan->kind == PLAN_FOLD_LANES;
+}
 
 /* Takes the fastest digit off a mixed-radix number. */
 static LLVMValueRef take_digit(Emit *e, LLVMValueRef *flat, LLVMValueRef radix)
@@ -36,6 +39,7 @@ static LLVMValueRef take_digit(Emit *e, LLVMValueRef *flat, LLVMValueRef radix)
 
 void emit_outer(Emit *e, Point *p, LLVMValueRef flat)
 {
+    p->flat[GROUP_OUTER] = (AxisAt){ flat, 0, 1 };
     for (int32_t i = e->plan->n_outer - 1; i >= 0; i--) {
         int32_t      axis = e->plan->outer[i];
         LLVMValueRef at = i > 0 ? take_digit(e, &flat, emit_extent(e, axis)) : flat;
@@ -43,26 +47,57 @@ void emit_outer(Emit *e, Point *p, LLVMValueRef flat)
     }
 }
 
-/* Sets the red axes to element r + off of the flattened index. */
-static void set_red(Emit *e, Point *p, LLVMValueRef r, int64_t off, int64_t align)
+/* ---- Where the red axes stand ----------------------------------------------------------------------------------- */
+
+/* One red axis is the flattened index itself. Several are an odometer, carried from element to element: dividing for
+ * each would cost more than many a body. */
+static int32_t odometer_size(const Emit *e)
 {
-    const Plan *plan = e->plan;
-    if (plan->n_red == 1) {
-        point_set(p, plan->red[0], r, off, align);
-        return;
+    return e->plan->n_red > 1 ? e->plan->n_red : 0;
+}
+
+static void odometer_start(Emit *e, LLVMValueRef r, LLVMValueRef *at)
+{
+    for (int32_t i = odometer_size(e) - 1; i >= 0; i--)
+        at[i] = i > 0 ? take_digit(e, &r, emit_extent(e, e->plan->red[i])) : r;
+}
+
+static void odometer_step(Emit *e, LLVMValueRef *at)
+{
+    LLVMValueRef carry = e_int(e, 1);
+    for (int32_t i = odometer_size(e) - 1; i >= 0; i--) {
+        LLVMValueRef next = e_add(e, at[i], carry);
+        if (i == 0) {
+            at[i] = next;
+            break;
+        }
+        LLVMValueRef wraps = LLVMBuildICmp(e->b, LLVMIntEQ, next, emit_extent(e, e->plan->red[i]), "");
+        at[i] = LLVMBuildSelect(e->b, wraps, e_int(e, 0), next, "");
+        carry = LLVMBuildZExt(e->b, wraps, e->i64, "");
     }
-    LLVMValueRef flat = off ? e_add(e, r, e_int(e, off)) : r;
-    for (int32_t i = plan->n_red - 1; i >= 0; i--) {
-        LLVMValueRef at = i > 0 ? take_digit(e, &flat, emit_extent(e, plan->red[i])) : flat;
-        point_set(p, plan->red[i], at, 0, 1);
-    }
+}
+
+/* Sets the red axes to element r + off; `at`: the odometer of that element. */
+static void set_red(Emit *e, Point *p, LLVMValueRef r, int64_t off, int64_t align, const LLVMValueRef *at)
+{
+    p->flat[GROUP_RED] = (AxisAt){ r, off, align };
+    if (e->plan->n_red == 1)
+        point_set(p, e->plan->red[0], r, off, align);
+    for (int32_t i = 0; i < odometer_size(e); i++)
+        point_set(p, e->plan->red[i], at[i], 0, 1);
 }
 
 /* ---- Accumulators in memory ------------------------------------------------------------------------------------- */
 
-static const KInst *acc_inst(const Emit *e, int32_t a) { return &e->k->insts.at[e->plan->acc[a]]; }
+static const KInst *acc_inst(const Emit *e, int32_t a)
+{
+    return &e->k->insts.at[e->plan->acc[a]];
+}
 
-static int64_t acc_elems(const Emit *e) { return e->plan->lanes * e->plan->columns; }
+static int64_t acc_elems(const Emit *e)
+{
+    return e->plan->lanes * e->plan->columns;
+}
 
 void emit_fold_prologue(Emit *e)
 {
@@ -162,14 +197,16 @@ static void tile_prepare(Emit *e, Tile *t, const Point *base, const Run *run)
     }
 }
 
-/* The body for all points of a tile at element r of the run; acc: [lane groups][pieces][n_acc], replaced. */
-static void tile_body(Emit *e, const Tile *t, const Point *base, LLVMValueRef r, LLVMValueRef *acc)
+/* The body for all points of a tile at element r of the run; replaced are acc, [lane groups][pieces][n_acc], and the
+ * odometer `at`. */
+static void tile_body(Emit *e, const Tile *t, const Point *base, LLVMValueRef r, LLVMValueRef *acc, LLVMValueRef *at)
 {
     const Plan *plan = e->plan;
     int64_t     align = dt_min64(plan->run_align, plan->lanes);
     for (int32_t lane = 0; lane < plan->lanes; lane += t->lane_step) {
         Point shared = point_copy(e, base);
-        set_red(e, &shared, r, lane, align);
+        set_red(e, &shared, r, lane, align, at);
+        odometer_step(e, at);
         if (!by_lanes(e))
             point_hoist(e, &shared, &e->k->body);
         for (int32_t i = 0; i < t->n_pieces; i++, acc += plan->n_acc) {
@@ -195,12 +232,13 @@ static void emit_tiles(Emit *e, const Point *base, const Run *run, LLVMValueRef 
     Tile       *t = ARENA_NEW(e->arena, Tile);
     tile_prepare(e, t, base, run);
     int32_t       groups = plan->lanes / t->lane_step, n = groups * t->n_pieces * plan->n_acc, i = 0;
-    LLVMValueRef *acc = ARENA_ARRAY(e->arena, LLVMValueRef, n + 1);
+    LLVMValueRef *acc = ARENA_ARRAY(e->arena, LLVMValueRef, n + odometer_size(e) + 1), *at = acc + n;
+    odometer_start(e, run->start, at);
     for (i = 0; i < n; i++)
         acc[i] = emit_identity(e, acc_inst(e, i % plan->n_acc), t->widths[i / plan->n_acc % t->n_pieces]);
     Loop l;
-    loop_begin(e, &l, e_int(e, 0), end, plan->lanes, acc, n);
-    tile_body(e, t, base, e_add(e, run->start, l.i), acc);
+    loop_begin(e, &l, e_int(e, 0), end, plan->lanes, acc, n + odometer_size(e));
+    tile_body(e, t, base, e_add(e, run->start, l.i), acc, at);
     loop_end(e, &l, acc);
     for (i = 0; i < n; i++) {
         int32_t piece = i / plan->n_acc % t->n_pieces, lane = i / plan->n_acc / t->n_pieces * t->lane_step;
@@ -220,27 +258,54 @@ static void body_in_memory(Emit *e, Point *p, LLVMValueRef index)
         acc_write(e, a, p->acc[e->plan->acc[a]], index, 0);
 }
 
-static void emit_lane_steps(Emit *e, const Point *base, const Run *run, LLVMValueRef from, LLVMValueRef to, int32_t width)
+typedef struct Steps {
+    Loop         l;
+    Point        p;
+    LLVMValueRef at[KERNEL_MAX_AXES];
+} Steps;
+
+/* for elements from, from + width .. of the run: s->p stands there, s->l.i is the element. */
+static void steps_begin(Emit *e, Steps *s, const Point *base, const Run *run, LLVMValueRef from, LLVMValueRef to,
+                        int32_t width)
 {
-    Loop l;
-    loop_begin(e, &l, from, to, width, NULL, 0);
-    Point p = point_copy(e, base);
-    p.width = width;
-    set_red(e, &p, e_add(e, run->start, l.i), 0, dt_min64(e->plan->run_align, width));
-    body_in_memory(e, &p, LLVMBuildAnd(e->b, l.i, e_int(e, e->plan->lanes - 1), ""));
-    loop_end(e, &l, NULL);
+    odometer_start(e, e_add(e, run->start, from), s->at);
+    loop_begin(e, &s->l, from, to, width, s->at, odometer_size(e));
+    s->p = point_copy(e, base);
+    s->p.width = width;
+    set_red(e, &s->p, e_add(e, run->start, s->l.i), 0, dt_min64(e->plan->run_align, width), s->at);
 }
 
-static void column_piece(Emit *e, Point *p, LLVMValueRef offset, void *lane_row)
+static void steps_end(Emit *e, Steps *s)
 {
-    body_in_memory(e, p, e_add(e, lane_row, offset));
+    odometer_step(e, s->at);
+    loop_end(e, &s->l, s->at);
+}
+
+/* Index of the accumulators' row of the element. */
+static LLVMValueRef lane_row(Emit *e, const Steps *s)
+{
+    return e_mul(e, LLVMBuildAnd(e->b, s->l.i, e_int(e, e->plan->lanes - 1), ""), e->plan->columns);
+}
+
+static void emit_lane_steps(Emit *e, const Point *base, const Run *run, LLVMValueRef from, LLVMValueRef to,
+                            int32_t width)
+{
+    Steps s;
+    steps_begin(e, &s, base, run, from, to, width);
+    body_in_memory(e, &s.p, lane_row(e, &s));
+    steps_end(e, &s);
+}
+
+static void column_piece(Emit *e, Point *p, LLVMValueRef offset, void *row)
+{
+    body_in_memory(e, p, e_add(e, row, offset));
 }
 
 static void emit_rest(Emit *e, const Point *base, const Run *run, LLVMValueRef from)
 {
+    int32_t width = e->plan->width;
     if (by_lanes(e)) {
-        int32_t width = e->plan->width;
-        if (width > 1) {
+        if (width > 1 && (e->plan->short_runs || !e->plan->in_registers)) {
             LLVMValueRef whole = LLVMBuildAnd(e->b, run->n, e_int(e, -width), "");
             emit_lane_steps(e, base, run, from, whole, width);
             from = whole;
@@ -248,14 +313,11 @@ static void emit_rest(Emit *e, const Point *base, const Run *run, LLVMValueRef f
         emit_lane_steps(e, base, run, from, run->n, 1);
         return;
     }
-    Loop l;
-    loop_begin(e, &l, from, run->n, 1, NULL, 0);
-    Point p = point_copy(e, base);
-    set_red(e, &p, e_add(e, run->start, l.i), 0, 1);
-    point_hoist(e, &p, &e->k->body);
-    LLVMValueRef lane = LLVMBuildAnd(e->b, l.i, e_int(e, e->plan->lanes - 1), "");
-    emit_walk(e, &p, run->column, run->columns, column_piece, e_mul(e, lane, e->plan->columns));
-    loop_end(e, &l, NULL);
+    Steps s;
+    steps_begin(e, &s, base, run, from, run->n, 1);
+    point_hoist(e, &s.p, &e->k->body);
+    emit_walk(e, &s.p, run->column, run->columns, column_piece, lane_row(e, &s));
+    steps_end(e, &s);
 }
 
 /* ---- Step 4: results -------------------------------------------------------------------------------------------- */

@@ -77,9 +77,8 @@ static void enter_row(Emit *e, LLVMValueRef row)
     for (int32_t i = 0; i < ROW_FIELDS; i++)
         e->row_field[i] = e_load(e, e->i64, e_at(e, e->i64, e->row_table, fields, i), 8);
     for (int32_t i = 0; i < s->int_cols; i++)
-        e->seg_int[i] = plan_column(e->plan, i, &value)
-                            ? e_int(e, value)
-                            : e_load(e, e->i64, e_at(e, e->i64, e->int_table, ints, i), 8);
+        e->seg_int[i] = plan_column(e->plan, i, &value) ? e_int(e, value)
+                                                        : e_load(e, e->i64, e_at(e, e->i64, e->int_table, ints, i), 8);
     for (int32_t i = 0; i < s->float_cols; i++)
         e->seg_float[i] = e_load(e, e->f32, e_at(e, e->f32, e->float_table, floats, i), 4);
 }
@@ -248,11 +247,11 @@ static LLVMTypeRef begin_body(Emit *e, const char *name, const char *cpu, const 
 /* NAME(self, bufs, scratch, lo, hi): a KernelEntry. */
 static void emit_entry(Emit *e, const char *name, LLVMTypeRef body_type, const char *cpu, const char *features)
 {
-    LLVMTypeRef   params[5] = { e->ptr, e->ptr, e->ptr, e->i64, e->i64 };
-    LLVMTypeRef   type = LLVMFunctionType(LLVMVoidTypeInContext(e->ctx), params, 5, false);
-    LLVMValueRef  body = e->fn, *args = ARENA_ARRAY(e->arena, LLVMValueRef, e->k->bufs.len + 3);
-    int32_t       n = e->k->bufs.len;
-    LLVMValueRef  entry = add_function(e, name, type, cpu, features);
+    LLVMTypeRef  params[5] = { e->ptr, e->ptr, e->ptr, e->i64, e->i64 };
+    LLVMTypeRef  type = LLVMFunctionType(LLVMVoidTypeInContext(e->ctx), params, 5, false);
+    LLVMValueRef body = e->fn, *args = ARENA_ARRAY(e->arena, LLVMValueRef, e->k->bufs.len + 3);
+    int32_t      n = e->k->bufs.len;
+    LLVMValueRef entry = add_function(e, name, type, cpu, features);
     LLVMPositionBuilderAtEnd(e->b, LLVMAppendBasicBlockInContext(e->ctx, entry, ""));
     for (int32_t i = 0; i < n; i++)
         args[i] = e_load(e, e->ptr, e_at(e, e->ptr, LLVMGetParam(entry, 1), NULL, i), 8);
@@ -266,7 +265,8 @@ static void emit_function(Emit *e, const char *name, bool finish, const char *cp
 {
     const Kernel *k = e->k;
     LLVMTypeRef   type = begin_body(e, name, cpu, features);
-    LLVMValueRef  lo = LLVMGetParam(e->fn, (unsigned)k->bufs.len + 1), hi = LLVMGetParam(e->fn, (unsigned)k->bufs.len + 2);
+    LLVMValueRef  lo = LLVMGetParam(e->fn, (unsigned)k->bufs.len + 1),
+                 hi = LLVMGetParam(e->fn, (unsigned)k->bufs.len + 2);
     if (finish) {
         emit_rows(e, lo, hi, ROW_FINISH0, emit_finish_unit, &k->final);
     } else if (e->plan->kind == PLAN_MAP) {
@@ -284,7 +284,7 @@ static void emit_function(Emit *e, const char *name, bool finish, const char *cp
 void emit_kernel(Arena *a, LLVMModuleRef mod, const Plan *plan, const char *name, const char *cpu, const char *features)
 {
     LLVMContextRef ctx = LLVMGetModuleContext(mod);
-    Emit           e = { .arena = a, .k = plan->k, .plan = plan, .ctx = ctx, .mod = mod, .b = LLVMCreateBuilderInContext(ctx) };
+    Emit e = { .arena = a, .k = plan->k, .plan = plan, .ctx = ctx, .mod = mod, .b = LLVMCreateBuilderInContext(ctx) };
     e.i1 = LLVMInt1TypeInContext(ctx);
     e.i8 = LLVMInt8TypeInContext(ctx);
     e.i16 = LLVMInt16TypeInContext(ctx);
@@ -301,6 +301,7 @@ void emit_kernel(Arena *a, LLVMModuleRef mod, const Plan *plan, const char *name
     e.bufs = ARENA_ARRAY(a, LLVMValueRef, plan->k->bufs.len + 1);
     e.seg_int = ARENA_ARRAY(a, LLVMValueRef, plan->k->seg.int_cols + 1);
     e.seg_float = ARENA_ARRAY(a, LLVMValueRef, plan->k->seg.float_cols + 1);
+    e.packs = strstr(features, "+avx512f") == NULL;
     add_tables(&e);
     emit_function(&e, arena_printf(a, "%s_run", name), false, cpu, features);
     if (!plan->fused)

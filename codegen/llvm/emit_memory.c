@@ -38,24 +38,51 @@ static int64_t column_align(const Emit *e, int32_t col)
     return align;
 }
 
+/* Is the address, over these axes, a multiple of their flat number? */
+static bool is_flat(const Emit *e, const Affine *a, const int32_t *axes, int32_t n)
+{
+    for (int32_t i = 0; i + 1 < n; i++) {
+        int64_t inner;
+        if (!plan_extent(e->plan, axes[i + 1], &inner) || a->coef[axes[i]] != a->coef[axes[i + 1]] * inner)
+            return false;
+    }
+    return n > 1;
+}
+
+static void add_term(Emit *e, Address *at, const AxisAt *x, int64_t coef)
+{
+    at->constant += coef * x->off;
+    if (coef == 0 || !x->v)
+        return;
+    at->index = e_add(e, at->index, e_mul(e, x->v, coef));
+    at->align = dt_min64(at->align, plan_align_of(coef * x->align));
+}
+
 /* Terms of outer loops are added first, so that what does not change in a loop is one value. */
 static Address address_of(Emit *e, const Point *p, const Affine *a)
 {
-    Address at = { .constant = a->c0, .align = plan_align_of(0) };
+    const Plan *plan = e->plan;
+    Address     at = { .constant = a->c0, .align = plan_align_of(0) };
+    uint32_t    done = 0;
     if (a->seg_col >= 0) {
         at.index = e->seg_int[a->seg_col];
         at.align = column_align(e, a->seg_col);
     }
-    for (int32_t i = 0; i < e->k->n_axes; i++) {
-        int32_t       axis = e->plan->order[i];
-        const AxisAt *x = &p->axis[axis];
-        int64_t       coef = a->coef[axis];
-        at.constant += coef * x->off;
-        if (coef == 0 || !x->v)
+    for (int32_t g = 0; g < GROUP_COUNT; g++) {
+        const int32_t *axes = g == GROUP_OUTER ? plan->outer : plan->red;
+        int32_t        n = g == GROUP_OUTER ? plan->n_outer : plan->n_red;
+        if (!is_flat(e, a, axes, n))
             continue;
-        at.index = e_add(e, at.index, e_mul(e, x->v, coef));
-        at.align = dt_min64(at.align, plan_align_of(coef * x->align));
+        for (int32_t i = 0; i < n; i++)
+            done |= 1u << axes[i];
+        if (g == GROUP_OUTER)
+            add_term(e, &at, &p->flat[g], a->coef[axes[n - 1]]);
     }
+    for (int32_t i = 0; i < e->k->n_axes; i++)
+        if (!(done & 1u << plan->order[i]))
+            add_term(e, &at, &p->axis[plan->order[i]], a->coef[plan->order[i]]);
+    if (plan->n_red > 1 && (done & 1u << plan->red[0]))
+        add_term(e, &at, &p->flat[GROUP_RED], a->coef[plan->red[plan->n_red - 1]]);
     at.align = dt_min64(at.align, plan_align_of(at.constant));
     return at;
 }
@@ -71,7 +98,9 @@ LLVMValueRef emit_index(Emit *e, const Point *p, const KInst *in)
 
 static Access access_of(Emit *e, const Point *p, const KInst *in)
 {
-    Access a = { .in = in, .buf = &e->k->bufs.at[in->buf], .base = e->bufs[in->buf], .at = address_of(e, p, &in->addr) };
+    Access a = {
+        .in = in, .buf = &e->k->bufs.at[in->buf], .base = e->bufs[in->buf], .at = address_of(e, p, &in->addr)
+    };
     a.bits = dtype_bits(a.buf->dtype);
     a.guard = in->guard >= 0 ? p->val[in->guard] : NULL;
     a.dyn = in->dyn >= 0 ? LLVMBuildSExt(e->b, p->val[in->dyn], e_like(e->i64, p->val[in->dyn]), "") : NULL;
@@ -186,7 +215,8 @@ static LLVMValueRef unpack(Emit *e, const Access *a, LLVMValueRef bytes)
     LLVMValueRef v = LLVMBuildShuffleVector(e->b, bytes, none, e_ints(e, e->i32, from, a->width), "");
     v = LLVMBuildZExt(e->b, v, e_type(e, KT_I32, a->width), "");
     if (is_signed)
-        return e_op(e, LLVMAShr, e_op(e, LLVMShl, v, e_ints(e, e->i32, up, a->width)), e_ints(e, e->i32, down, a->width));
+        return e_op(e, LLVMAShr, e_op(e, LLVMShl, v, e_ints(e, e->i32, up, a->width)),
+                    e_ints(e, e->i32, down, a->width));
     v = e_op(e, LLVMLShr, v, e_ints(e, e->i32, down, a->width));
     return e_op(e, LLVMAnd, v, e_i32(e, (1 << a->bits) - 1));
 }
@@ -198,8 +228,20 @@ static LLVMValueRef load_masked(Emit *e, const Access *a, LLVMTypeRef vector)
     return e_intrinsic(e, "llvm.masked.load", types, 2, args, 4);
 }
 
+/* Once a cache line. Beyond the buffer's end it does nothing. */
+static void prefetch(Emit *e, const Access *a)
+{
+    enum { LINE = 64 };
+    if (e->plan->prefetch == 0 || !plan_streams(e->plan, a->in) || a->at.constant * a->bits / 8 % LINE != 0)
+        return;
+    LLVMValueRef ahead = e_at(e, e->i8, vector_at(e, a), NULL, e->plan->prefetch);
+    LLVMValueRef args[4] = { ahead, e_i32(e, 0), e_i32(e, 3), e_i32(e, 1) }; /* to read, to keep, data */
+    e_intrinsic(e, "llvm.prefetch", &e->ptr, 1, args, 4);
+}
+
 static LLVMValueRef load_contiguous(Emit *e, const Access *a)
 {
+    prefetch(e, a);
     if (a->bits >= 8) {
         LLVMTypeRef  vector = LLVMVectorType(cell_type(e, a), (unsigned)a->width);
         LLVMValueRef v = a->guard && e_is_vector(a->guard)
@@ -249,14 +291,28 @@ LLVMValueRef emit_load(Emit *e, const Point *p, KVal id)
 
 /* ---- Stores ----------------------------------------------------------------------------------------------------- */
 
-/* An i32 brought into the range of a small type, as i8. */
-static LLVMValueRef saturate(Emit *e, DType t, LLVMValueRef v, const Facts *f)
+static LLVMValueRef clamp(Emit *e, LLVMValueRef v, const Facts *f, int64_t least, int64_t most)
 {
-    int64_t least = dtype_min(t), most = dtype_max(t);
     if (f->lo < (double)least)
         v = e_select(e, e_icmp(e, LLVMIntSLT, v, e_i32(e, least)), e_i32(e, least), v);
     if (f->hi > (double)most)
         v = e_select(e, e_icmp(e, LLVMIntSGT, v, e_i32(e, most)), e_i32(e, most), v);
+    return v;
+}
+
+/* An i32 brought into the range of a small type, as i8. What was just converted from f32 is clamped there. */
+static LLVMValueRef saturate(Emit *e, const Point *p, DType t, KVal id)
+{
+    const KInst *in = &e->k->insts.at[id];
+    const Facts *f = &e->plan->facts[id];
+    int64_t      least = dtype_min(t), most = dtype_max(t);
+    LLVMValueRef v = p->val[id];
+    if (in->op == K_CVT && e->k->insts.at[in->arg[0]].type == KT_F32 && p->val[in->arg[0]])
+        v = emit_cvt_within(e, p->val[in->arg[0]], &e->plan->facts[in->arg[0]], (int32_t)least, (int32_t)most);
+    else
+        v = clamp(e, v, f, least, most);
+    if (e->packs && dtype_bits(t) == 8) /* a clamp in front of the narrowing makes it one that saturates */
+        v = clamp(e, v, &(Facts){ .lo = INT32_MIN, .hi = INT32_MAX }, least, most);
     return LLVMBuildTrunc(e->b, v, e_like(e->i8, v), "");
 }
 
@@ -333,7 +389,7 @@ void emit_store(Emit *e, const Point *p, KVal id)
     Access       a = access_of(e, p, in);
     LLVMValueRef v = p->val[in->arg[0]];
     if (a.bits > 1 && a.bits < 32)
-        v = saturate(e, a.buf->dtype, v, &e->plan->facts[in->arg[0]]);
+        v = saturate(e, p, a.buf->dtype, in->arg[0]);
     if (is_contiguous(&a)) {
         store_contiguous(e, &a, v);
         return;

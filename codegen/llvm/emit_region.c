@@ -1,7 +1,8 @@
 /* emit_region.c: regions of the kernel IR at a place in the iteration space.
  *
  * A Point says where the axes stand, how many lanes wide the place is, and which values exist there already. Code for
- * an inner loop begins with a copy of the outer point; whatever was computed outside (point_hoist) is not computed again.
+ * an inner loop begins with a copy of the outer point; whatever was computed outside (point_hoist) is not computed
+ * again.
  *
  * Tested by tests/unit/test_llvm.c. */
 #include <string.h>
@@ -47,7 +48,10 @@ void point_inherit(const Emit *e, Point *p, const Point *from)
             p->val[i] = from->val[i];
 }
 
-bool inst_varies(const Emit *e, KVal id) { return e->plan->vec >= 0 && (e->plan->facts[id].deps >> e->plan->vec & 1); }
+bool inst_varies(const Emit *e, KVal id)
+{
+    return e->plan->vec >= 0 && (e->plan->facts[id].deps >> e->plan->vec & 1);
+}
 
 void point_hoist(Emit *e, Point *p, const KRegion *region)
 {
@@ -173,7 +177,7 @@ typedef struct Walk {
     void        *user;
 } Walk;
 
-/* At start + offset, where offset (NULL: 0) + constant is a multiple of width. */
+/* At start + offset + constant; offset (NULL: 0) and constant are multiples of width. */
 static void emit_piece(Emit *e, const Walk *w, int32_t width, LLVMValueRef offset, int64_t constant)
 {
     Point p = point_copy(e, w->base);
@@ -182,18 +186,20 @@ static void emit_piece(Emit *e, const Walk *w, int32_t width, LLVMValueRef offse
     w->fn(e, &p, e_add(e, offset, constant || !offset ? e_int(e, constant) : NULL), w->user);
 }
 
-static void emit_steps(Emit *e, const Walk *w, int32_t width, LLVMValueRef from, LLVMValueRef to)
+/* `copies` pieces a round. */
+static void emit_steps(Emit *e, const Walk *w, int32_t width, int32_t copies, LLVMValueRef from, LLVMValueRef to)
 {
     Loop l;
-    loop_begin(e, &l, from, to, width, NULL, 0);
-    emit_piece(e, w, width, l.i, 0);
+    loop_begin(e, &l, from, to, width * copies, NULL, 0);
+    for (int32_t i = 0; i < copies; i++)
+        emit_piece(e, w, width, l.i, i * width);
     loop_end(e, &l, NULL);
 }
 
-/* What is left after whole vectors: halves, quarters ..., single points. `done` points have been seen to. */
+/* What is left after whole steps: a vector, half of one ..., single points. `done` points have been seen to. */
 static void emit_tail(Emit *e, const Walk *w, LLVMValueRef done, LLVMValueRef count)
 {
-    for (int32_t width = e->plan->width / 2; width >= LEAST_VECTOR; width /= 2) {
+    for (int32_t width = e->plan->width * e->plan->copies / 2; width >= LEAST_VECTOR; width /= 2) {
         if (!(e->plan->tail_bits & width))
             continue;
         LLVMValueRef bit = LLVMBuildAnd(e->b, count, e_int(e, width), "");
@@ -204,7 +210,7 @@ static void emit_tail(Emit *e, const Walk *w, LLVMValueRef done, LLVMValueRef co
         done = e_add(e, done, bit);
     }
     if (e->plan->tail_bits & (LEAST_VECTOR - 1))
-        emit_steps(e, w, 1, done, count);
+        emit_steps(e, w, 1, 1, done, count);
 }
 
 void emit_walk(Emit *e, const Point *base, LLVMValueRef start, LLVMValueRef count, WalkFn fn, void *user)
@@ -227,8 +233,8 @@ void emit_walk(Emit *e, const Point *base, LLVMValueRef start, LLVMValueRef coun
         emit_piece(e, &w, widths[i], NULL, offsets[i]);
     if (n >= 0)
         return;
-    LLVMValueRef full = LLVMBuildAnd(e->b, count, e_int(e, -width), "");
-    emit_steps(e, &w, (int32_t)width, e_int(e, 0), full);
+    LLVMValueRef full = LLVMBuildAnd(e->b, count, e_int(e, -width * e->plan->copies), "");
+    emit_steps(e, &w, (int32_t)width, e->plan->copies, e_int(e, 0), full);
     if (width > 1)
         emit_tail(e, &w, full, count);
 }

@@ -7,7 +7,10 @@
  * Tested by tests/unit/test_llvm.c against the interpreter. */
 #include "codegen/llvm/emit.h"
 
-static const Facts *facts_of(const Emit *e, KVal v) { return &e->plan->facts[v]; }
+static const Facts *facts_of(const Emit *e, KVal v)
+{
+    return &e->plan->facts[v];
+}
 
 static LLVMValueRef call1(Emit *e, const char *name, LLVMValueRef x)
 {
@@ -71,36 +74,64 @@ static LLVMValueRef divide_any(Emit *e, bool is_signed, LLVMValueRef x, LLVMValu
     return e_select(e, by_zero, zero, q);
 }
 
-/* By a positive constant: LLVM multiplies; a negative remainder steps the quotient down. */
-static LLVMValueRef divide_const(Emit *e, bool is_signed, LLVMValueRef x, int64_t divisor)
+/* By a positive constant: LLVM shifts or multiplies; a negative remainder steps the quotient down. */
+static LLVMValueRef divide_const(Emit *e, bool may_be_negative, LLVMValueRef x, int64_t divisor)
 {
     LLVMValueRef y = e_same(e, e->i32, divisor, x);
-    if (!is_signed)
+    if (!may_be_negative)
         return e_op(e, LLVMUDiv, x, y);
     LLVMValueRef q = e_op(e, LLVMSDiv, x, y), rest = e_op(e, LLVMSub, x, e_op(e, LLVMMul, q, y));
     return e_op(e, LLVMAdd, q, e_op(e, LLVMAShr, rest, e_same(e, e->i32, 31, x)));
 }
 
-static LLVMValueRef divide(Emit *e, bool is_signed, LLVMValueRef x, LLVMValueRef y)
+static LLVMValueRef divide(Emit *e, bool is_signed, LLVMValueRef x, LLVMValueRef y, const Facts *of_x)
 {
     int64_t c;
     if (e_is_const(y, &c) && c > 0)
-        return divide_const(e, is_signed, x, c);
+        return divide_const(e, of_x->lo < 0, x, c);
     int32_t width = (int32_t)(e_is_vector(x)   ? LLVMGetVectorSize(LLVMTypeOf(x))
                               : e_is_vector(y) ? LLVMGetVectorSize(LLVMTypeOf(y))
                                                : 1);
     return divide_any(e, is_signed, e_splat(e, x, width), e_splat(e, y, width));
 }
 
+static LLVMValueRef remainder_of(Emit *e, bool is_signed, LLVMValueRef x, LLVMValueRef y, const Facts *of_x)
+{
+    int64_t c;
+    if (e_is_const(y, &c) && c > 0 && of_x->lo >= 0)
+        return e_op(e, LLVMURem, x, y);
+    return e_op(e, LLVMSub, x, e_op(e, LLVMMul, divide(e, is_signed, x, y, of_x), y));
+}
+
 /* ---- Conversions ------------------------------------------------------------------------------------------------ */
 
+/* Toward zero, saturating, NaN to 0. Written out, for LLVM takes its own saturating conversions lane by lane; each step
+ * only where the bounds ask for it. A NaN takes the lower limit on its way. */
 static LLVMValueRef cvt_to_int(Emit *e, LLVMValueRef x, const Facts *f, bool is_signed)
 {
-    LLVMTypeRef types[2] = { e_like(e->i32, x), LLVMTypeOf(x) };
-    double      least = is_signed ? INT32_MIN : 0, past = is_signed ? 0x1p31 : 0x1p32;
-    if (!f->may_nan && f->lo >= least && f->hi < past)
-        return LLVMBuildCast(e->b, is_signed ? LLVMFPToSI : LLVMFPToUI, x, types[0], "");
-    return e_intrinsic(e, is_signed ? "llvm.fptosi.sat" : "llvm.fptoui.sat", types, 2, &x, 1);
+    float        least = is_signed ? -0x1p31f : 0, past = is_signed ? 0x1p31f : 0x1p32f;
+    LLVMValueRef big = NULL, safe = x, limit = e_i32(e, is_signed ? INT32_MAX : -1);
+    if (f->may_nan || f->lo < (double)least)
+        safe = e_select(e, e_fcmp(e, LLVMRealOGT, x, e_f32(e, least)), x, e_f32(e, least));
+    if (f->hi >= (double)past) {
+        big = e_fcmp(e, LLVMRealOGE, x, e_f32(e, past));
+        safe = e_select(e, big, e_f32(e, 0), safe);
+    }
+    LLVMValueRef v = LLVMBuildCast(e->b, is_signed ? LLVMFPToSI : LLVMFPToUI, safe, e_like(e->i32, x), "");
+    if (big)
+        v = e_select(e, big, limit, v);
+    return f->may_nan && is_signed ? e_select(e, e_fcmp(e, LLVMRealUNO, x, x), e_i32(e, 0), v) : v;
+}
+
+LLVMValueRef emit_cvt_within(Emit *e, LLVMValueRef x, const Facts *f, int32_t least, int32_t most)
+{
+    LLVMValueRef safe = x;
+    if (f->may_nan || f->lo < least)
+        safe = e_select(e, e_fcmp(e, LLVMRealOGT, safe, e_f32(e, (float)least)), safe, e_f32(e, (float)least));
+    if (f->hi > most)
+        safe = e_select(e, e_fcmp(e, LLVMRealOLT, safe, e_f32(e, (float)most)), safe, e_f32(e, (float)most));
+    LLVMValueRef v = LLVMBuildCast(e->b, LLVMFPToSI, safe, e_like(e->i32, x), "");
+    return f->may_nan && least != 0 ? e_select(e, e_fcmp(e, LLVMRealUNO, x, x), e_i32(e, 0), v) : v;
 }
 
 static LLVMValueRef cvt(Emit *e, KType to, KType from, LLVMValueRef x, const Facts *f)
@@ -121,12 +152,33 @@ static LLVMValueRef bitcast(Emit *e, KType to, LLVMValueRef x)
 
 /* ---- Philox 4x32-10 --------------------------------------------------------------------------------------------- */
 
+/* The 64-bit products of lanes 0, 2, 4 ... (shift 0) or 1, 3, 5 ... (shift 32) with m, as pairs of words. */
+static LLVMValueRef multiply_half(Emit *e, uint32_t m, LLVMValueRef pairs, int64_t shift, LLVMTypeRef words)
+{
+    LLVMOpcode   op = shift ? LLVMLShr : LLVMAnd;
+    LLVMValueRef half = e_op(e, op, pairs, e_same(e, e->i64, shift ? shift : UINT32_MAX, pairs));
+    return LLVMBuildBitCast(e->b, e_op(e, LLVMMul, half, e_same(e, e->i64, m, pairs)), words, "");
+}
+
+/* Vectors: as the machine multiplies, every second lane at a time; low and high words are then interleaved. */
 static LLVMValueRef multiply_wide(Emit *e, uint32_t m, LLVMValueRef x, LLVMValueRef *high)
 {
-    LLVMTypeRef  wide = e_like(e->i64, x), narrow = e_like(e->i32, x);
-    LLVMValueRef p = e_op(e, LLVMMul, LLVMBuildZExt(e->b, x, wide, ""), e_same(e, e->i64, m, x));
-    *high = LLVMBuildTrunc(e->b, e_op(e, LLVMLShr, p, e_same(e, e->i64, 32, x)), narrow, "");
-    return LLVMBuildTrunc(e->b, p, narrow, "");
+    LLVMTypeRef t = LLVMTypeOf(x);
+    if (!e_is_vector(x)) {
+        LLVMValueRef p = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, x, e->i64, ""), e_int(e, m), "");
+        *high = LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, p, e_int(e, 32), ""), e->i32, "");
+        return LLVMBuildTrunc(e->b, p, e->i32, "");
+    }
+    int32_t      n = (int32_t)LLVMGetVectorSize(t);
+    int64_t      low_of[64], high_of[64];
+    LLVMValueRef pairs = LLVMBuildBitCast(e->b, x, LLVMVectorType(e->i64, (unsigned)n / 2), "");
+    LLVMValueRef even = multiply_half(e, m, pairs, 0, t), odd = multiply_half(e, m, pairs, 32, t);
+    for (int32_t i = 0; i < n; i++) {
+        low_of[i] = i % 2 ? n + i - 1 : i;
+        high_of[i] = i % 2 ? n + i : i + 1;
+    }
+    *high = LLVMBuildShuffleVector(e->b, even, odd, e_ints(e, e->i32, high_of, n), "");
+    return LLVMBuildShuffleVector(e->b, even, odd, e_ints(e, e->i32, low_of, n), "");
 }
 
 /* Word 0 of philox({index, 0, substream, stream}, {seed lo, seed hi}); what is the same in all lanes stays scalar. */
@@ -210,10 +262,10 @@ static LLVMValueRef emit_binary(Emit *e, const KInst *in, KType t, LLVMValueRef 
                            : extremum_int(e, in->op == K_MAX, is_signed, x, y);
     case K_DIV:
         if (t != KT_F32)
-            return divide(e, is_signed, x, y);
+            return divide(e, is_signed, x, y, facts_of(e, in->arg[0]));
         break;
     case K_REM:
-        return e_op(e, LLVMSub, x, e_op(e, LLVMMul, divide(e, is_signed, x, y), y));
+        return remainder_of(e, is_signed, x, y, facts_of(e, in->arg[0]));
     case K_SHL:
     case K_SHR:
         y = e_op(e, LLVMAnd, y, e_i32(e, 31));

@@ -78,6 +78,23 @@ static void bound_load(Facts *f, const Kernel *k, const KInst *in)
     set_bounds(f, fmin((double)dtype_min(t), zero), fmax((double)dtype_max(t), zero));
 }
 
+static void bound_index(Facts *f, const Kernel *k, const Affine *a)
+{
+    double lo = INFINITY, hi = -INFINITY;
+    for (int32_t row = 0; row < (k->seg.rows > 0 ? k->seg.rows : 1); row++) {
+        double base = (double)a->c0 + (a->seg_col >= 0 ? (double)k->seg.ints[row * k->seg.int_cols + a->seg_col] : 0);
+        double low = base, high = base;
+        for (int32_t i = 0; i < k->n_axes; i++) {
+            double reach = (double)a->coef[i] * (double)dt_max64(0, kernel_extent(k, i, row) - 1);
+            *(reach < 0 ? &low : &high) += reach;
+        }
+        lo = fmin(lo, low);
+        hi = fmax(hi, high);
+    }
+    if (lo >= INT32_MIN && hi <= INT32_MAX) /* else it may wrap */
+        set_bounds(f, lo, hi);
+}
+
 static void bound_column(Facts *f, const SegTable *s, int32_t col)
 {
     Facts all = { .lo = INFINITY, .hi = -INFINITY };
@@ -92,10 +109,14 @@ static void bound_column(Facts *f, const SegTable *s, int32_t col)
 
 static void bound_value(FactsMaker *m, Facts *f, const KInst *in)
 {
-    const Facts *x = in->arg[0] >= 0 ? &m->facts[in->arg[0]] : NULL, *y = in->arg[1] >= 0 ? &m->facts[in->arg[1]] : NULL;
+    const Facts *x = in->arg[0] >= 0 ? &m->facts[in->arg[0]] : NULL,
+                *y = in->arg[1] >= 0 ? &m->facts[in->arg[1]] : NULL;
     switch (in->op) {
     case K_CONST:
         bound_const(f, in);
+        break;
+    case K_INDEX:
+        bound_index(f, m->k, &in->addr);
         break;
     case K_SEGF:
         bound_column(f, &m->k->seg, in->imm.i);
@@ -134,7 +155,11 @@ static void bound_value(FactsMaker *m, Facts *f, const KInst *in)
         break;
     case K_REM:
         if (y->lo > 0)
-            set_bounds(f, 0, y->hi - 1);
+            set_bounds(f, 0, x->lo >= 0 ? fmin(x->hi, y->hi - 1) : y->hi - 1);
+        break;
+    case K_DIV: /* of integers that are not negative */
+        if (in->type != KT_F32 && x->lo >= 0 && y->lo > 0)
+            set_bounds(f, floor(x->lo / y->hi), floor(x->hi / y->lo));
         break;
     case K_ACC: /* a NaN never wins */
         f->may_nan = f->may_nan && in->imm.i == KACC_SUM;

@@ -19,7 +19,7 @@
 #include "codegen/llvm/emit.h"
 
 /* Part of every cache key: raised when the same kernel would give other code. */
-#define GENERATOR "1"
+#define GENERATOR "3"
 
 /* The emitter has hoisted and unrolled already; what is left are shapes of expressions and repeated addresses. */
 #define PIPELINE "function(instcombine<no-verify-fixpoint>,early-cse)"
@@ -31,12 +31,12 @@ typedef struct Compiled {
 } Compiled;
 
 typedef struct LlvmJit {
-    KernelJit        base;
-    const char      *triple, *cpu, *features, *version, *cache_dir, *dump_dir;
-    int32_t          width;
-    LLVMTargetRef    target;
-    LLVMOrcLLJITRef  orc;
-    StrMap           known; /* hash of a kernel -> index in compiled */
+    KernelJit       base;
+    const char     *triple, *cpu, *features, *version, *cache_dir, *dump_dir;
+    int32_t         width;
+    LLVMTargetRef   target;
+    LLVMOrcLLJITRef orc;
+    StrMap          known; /* hash of a kernel -> index in compiled */
     VEC(Compiled) compiled;
 } LlvmJit;
 
@@ -110,8 +110,13 @@ static LLVMTargetMachineRef new_machine(const LlvmJit *j)
 
 static const char *cache_key(Arena *a, const LlvmJit *j, const Job *job)
 {
-    return arena_printf(a, "kernel %s\ndetent %s generator %s\nllvm %s\ntriple %s\ncpu %s\nfeatures %s\nwidth %d\n", job->hex,
-                        DT_VERSION, GENERATOR, j->version, j->triple, j->cpu, j->features, j->width);
+    const Compiled *c = &job->result; /* how the code is called is part of what it is */
+    return arena_printf(
+        a,
+        "kernel %s\nunits %lld finish %lld scratch %lld\ndetent %s generator %s\nllvm %s\ntriple %s\ncpu "
+        "%s\nfeatures %s\nwidth %d\n",
+        job->hex, (long long)c->units, (long long)c->finish_units, (long long)c->scratch_bytes, DT_VERSION, GENERATOR,
+        j->version, j->triple, j->cpu, j->features, j->width);
 }
 
 static LLVMModuleRef new_module(const LlvmJit *j, LLVMContextRef ctx, LLVMTargetMachineRef machine, const char *name)
@@ -139,7 +144,8 @@ static const char *dump(Job *job, const LlvmJit *j, LLVMModuleRef mod, LLVMTarge
         error = take_message(a, why);
     else if (!file_write_atomic(&d, arena_printf(a, "%s.kernel", stem), text.s, text.len) ||
              !file_write_atomic(&d, arena_printf(a, "%s.ll", stem), ir, strlen(ir)) ||
-             !file_write_atomic(&d, arena_printf(a, "%s.s", stem), LLVMGetBufferStart(assembly), LLVMGetBufferSize(assembly)))
+             !file_write_atomic(&d, arena_printf(a, "%s.s", stem), LLVMGetBufferStart(assembly),
+                                LLVMGetBufferSize(assembly)))
         error = arena_strdup(a, d.text.s);
     if (assembly)
         LLVMDisposeMemoryBuffer(assembly);
@@ -180,20 +186,24 @@ static void generate(Job *job, const LlvmJit *j, LLVMTargetMachineRef machine, c
     LLVMContextDispose(ctx);
 }
 
-static void run_job(Job *job, const LlvmJit *j, LLVMTargetMachineRef machine)
+/* *machine: the thread's, made when the first kernel needs it. */
+static void run_job(Job *job, const LlvmJit *j, LLVMTargetMachineRef *machine)
 {
-    Arena       *a = &job->arena;
-    const Plan   plan = plan_kernel(a, kernel_expand(a, job->kernel), j->width);
-    const char  *key = cache_key(a, j, job);
-    size_t       bytes = 0;
-    const void  *code = j->cache_dir && !j->dump_dir ? cache_load(a, j->cache_dir, key, &bytes) : NULL;
-    job->result = (Compiled){ .units = plan.units, .finish_units = plan.finish_units, .scratch_bytes = plan.scratch_bytes };
+    Arena     *a = &job->arena;
+    const Plan plan = plan_kernel(a, kernel_expand(a, job->kernel), j->width);
+    job->result =
+        (Compiled){ .units = plan.units, .finish_units = plan.finish_units, .scratch_bytes = plan.scratch_bytes };
+    const char *key = cache_key(a, j, job);
+    size_t      bytes = 0;
+    const void *code = j->cache_dir && !j->dump_dir ? cache_load(a, j->cache_dir, key, &bytes) : NULL;
     job->cached = code != NULL;
     if (code) {
         job->object = LLVMCreateMemoryBufferWithMemoryRangeCopy(code, bytes, job->hex);
         return;
     }
-    generate(job, j, machine, &plan);
+    if (!*machine)
+        *machine = new_machine(j);
+    generate(job, j, *machine, &plan);
     if (!job->error && j->cache_dir)
         cache_store(j->cache_dir, key, LLVMGetBufferStart(job->object), LLVMGetBufferSize(job->object));
 }
@@ -223,13 +233,14 @@ static const char *link_job(LlvmJit *j, Job *job)
 
 static void run_jobs(const LlvmJit *j, Job *jobs, int32_t n)
 {
-#pragma omp parallel
+#pragma omp parallel if (n > 1)
     {
-        LLVMTargetMachineRef machine = new_machine(j);
+        LLVMTargetMachineRef machine = NULL;
 #pragma omp for schedule(dynamic, 1)
         for (int32_t i = 0; i < n; i++)
-            run_job(&jobs[i], j, machine);
-        LLVMDisposeTargetMachine(machine);
+            run_job(&jobs[i], j, &machine);
+        if (machine)
+            LLVMDisposeTargetMachine(machine);
     }
 }
 
@@ -303,11 +314,11 @@ static bool llvm_compile(KernelJit *base, Diag *d, Kernel *const *kernels, int32
 
 static const char *llvm_describe(Arena *a, const KernelJit *base)
 {
-    static const char *const notable[] = { "sse4.1",     "avx",        "fma",        "avx2",       "avx512f",
-                                           "avx512bw",   "avx512vl",   "avxvnni",    "avx512vnni", "avx512bf16",
-                                           "amx-int8",   "amx-bf16",   "neon",       "sve" };
-    const LlvmJit *j = (const LlvmJit *)base;
-    Str            s = str_new(a);
+    static const char *const notable[] = { "sse4.1",   "avx",      "fma",     "avx2",       "avx512f",
+                                           "avx512bw", "avx512vl", "avxvnni", "avx512vnni", "avx512bf16",
+                                           "amx-int8", "amx-bf16", "neon",    "sve" };
+    const LlvmJit           *j = (const LlvmJit *)base;
+    Str                      s = str_new(a);
     str_printf(&s, "LLVM %s, %s", j->version, j->cpu);
     for (int32_t i = 0; i < DT_COUNT(notable); i++)
         if (has_feature(j->features, notable[i]))
@@ -333,11 +344,14 @@ KernelJit *jit_llvm_new(Arena *a, Diag *d, JitOptions opt)
     j->known = strmap_new(a);
     j->cache_dir = opt.cache_dir ? arena_strdup(a, opt.cache_dir) : NULL;
     j->dump_dir = opt.dump_dir ? arena_strdup(a, opt.dump_dir) : NULL;
-    DT_ASSERT(opt.vector_width == 0 || opt.vector_width == 4 || opt.vector_width == 8 || opt.vector_width == 16,
-              "vectors of %d floats", opt.vector_width);
+    int w = opt.vector_width;
+    if (w != 0 && w != 4 && w != 8 && w != 16) {
+        diag_error(d, LOC_NONE, "llvm: vectors of %d floats; there are 4, 8, 16, and 0 for what the machine has", w);
+        return NULL;
+    }
     if ((j->cache_dir && !dir_make(d, j->cache_dir)) || (j->dump_dir && !dir_make(d, j->dump_dir)))
         return NULL;
-    const char *why = find_host(j, opt.vector_width);
+    const char *why = find_host(j, w);
     if (why) {
         diag_error(d, LOC_NONE, "llvm: cannot compile kernels: %s", why);
         llvm_release(&j->base);

@@ -17,13 +17,23 @@ enum {
     FOLD_BUDGET = 640,     /* instructions of a tile that keeps its accumulators in registers */
     UNROLL_EXTENT = 16,
     UNROLL_BUDGET = 160,
+    TWICE_BUDGET = 32,      /* a body that a loop along the vec axis holds twice */
+    TAIL_BUDGET = 48,       /* a body that is also made in widths between the full one and 1 */
+    LONG_WALK = 512,        /* where single points at the end do not count, */
+    LONG_RUN = 8192,        /* nor elements of a run */
+    STREAM_ELEMS = 1 << 15, /* less is in the cache before long */
+    MANY_STREAMS = 3,       /* more than the machine is sure to see coming (measured: up to twice as fast) */
+    PREFETCH_BYTES = 2048,
     PHILOX_COST = 60,
     LEAST_VECTOR = 4
 };
 
 /* ---- Numbers that all rows share -------------------------------------------------------------------------------- */
 
-static int32_t rows_of(const Kernel *k) { return k->seg.rows > 0 ? k->seg.rows : 1; }
+static int32_t rows_of(const Kernel *k)
+{
+    return k->seg.rows > 0 ? k->seg.rows : 1;
+}
 
 bool plan_extent(const Plan *p, int32_t axis, int64_t *extent)
 {
@@ -53,7 +63,10 @@ bool plan_row_field(const Plan *p, RowField field, int64_t *value)
     return true;
 }
 
-int64_t plan_align_of(int64_t x) { return x == 0 ? MAP_BLOCK : dt_min64(x & -x, MAP_BLOCK); }
+int64_t plan_align_of(int64_t x)
+{
+    return x == 0 ? MAP_BLOCK : dt_min64(x & -x, MAP_BLOCK);
+}
 
 /* ---- Costs ------------------------------------------------------------------------------------------------------ */
 
@@ -151,7 +164,8 @@ static bool walks_bits(const Plan *p)
 {
     for (int32_t i = 0; i < p->k->insts.len; i++) {
         const KInst *in = &p->k->insts.at[i];
-        if ((in->op == K_LOAD || in->op == K_STORE) && p->k->bufs.at[in->buf].dtype == DTYPE_B1 && in->addr.coef[p->vec] == 1)
+        if ((in->op == K_LOAD || in->op == K_STORE) && p->k->bufs.at[in->buf].dtype == DTYPE_B1 &&
+            in->addr.coef[p->vec] == 1)
             return true;
     }
     return false;
@@ -187,6 +201,7 @@ static void choose_block(Plan *p)
         walk = dt_max64(walk, p->rows[row][ROW_WALK]);
     switch (p->kind) {
     case PLAN_MAP:
+        p->copies = p->width > 1 && p->body_cost <= TWICE_BUDGET ? 2 : 1;
         p->block = MAP_BLOCK;
         p->columns = 1;
         return;
@@ -202,6 +217,44 @@ static void choose_block(Plan *p)
         p->in_registers = fixed && p->vec >= 0 && lanes * pieces_of(p, p->block) <= most;
         return;
     }
+}
+
+/* ---- Streams ---------------------------------------------------------------------------------------------------- */
+
+/* Do the points of inner loops follow each other in memory? A long vec axis does by itself; below a short one the next
+ * row has to be where this one ends. */
+static bool is_dense(const Plan *p, const Affine *a)
+{
+    if (p->vec < 0 || a->coef[p->vec] != 1)
+        return false;
+    bool    columns = p->kind == PLAN_FOLD_COLUMNS;
+    int32_t n = columns ? p->n_red : p->n_outer, next = n == 0 ? -1 : columns ? p->red[n - 1] : p->outer[n - 1];
+    int64_t walk;
+    if (p->kind == PLAN_FOLD_LANES || next < 0 || !plan_row_field(p, ROW_WALK, &walk))
+        return true;
+    return (!columns && walk >= LONG_WALK) || a->coef[next] == walk;
+}
+
+bool plan_streams(const Plan *p, const KInst *in)
+{
+    const KBuf *b = &p->k->bufs.at[in->buf];
+    return in->op == K_LOAD && in->dyn < 0 && in->guard < 0 && dtype_bits(b->dtype) == 32 && b->elems >= STREAM_ELEMS &&
+           is_dense(p, &in->addr);
+}
+
+/* Buffers that the body reads from one end to the other. */
+static int32_t count_streams(const Plan *p)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < p->k->bufs.len; i++) {
+        bool found = false;
+        for (int32_t j = 0; j < p->k->body.len && !found; j++) {
+            const KInst *in = &p->k->insts.at[p->k->body.at[j]];
+            found = in->op == K_LOAD && in->buf == i && plan_streams(p, in);
+        }
+        n += found;
+    }
+    return n;
 }
 
 /* ---- Rows ------------------------------------------------------------------------------------------------------- */
@@ -224,6 +277,13 @@ static bool is_ragged(const Plan *p, int32_t row)
     return !p->in_registers || r[ROW_RUN] % p->lanes != 0 || rest % p->lanes != 0 || r[ROW_WALK] % p->block != 0;
 }
 
+/* Points after the last whole step along the vec axis, as bits: which widths they take (any odd number: singly). */
+static int64_t tail_of(const Plan *p, int64_t walk)
+{
+    int64_t tail = walk % (p->width * p->copies);
+    return tail > 0 && p->body_cost > TAIL_BUDGET && walk >= LONG_WALK ? 1 : tail;
+}
+
 static void place_row(Plan *p, int32_t row)
 {
     int64_t *r = p->rows[row], *next = p->rows[row + 1], points = 1;
@@ -234,7 +294,8 @@ static void place_row(Plan *p, int32_t row)
     next[ROW_UNIT0] = r[ROW_UNIT0] + units;
     next[ROW_FINISH0] = r[ROW_FINISH0] + (p->fused ? 0 : finish);
     next[ROW_SCRATCH0] = r[ROW_SCRATCH0] + (p->fused ? 0 : units * p->n_acc * p->columns);
-    p->tail_bits |= r[ROW_WALK] % p->width;
+    p->tail_bits |= tail_of(p, r[ROW_WALK]);
+    p->short_runs = p->short_runs || r[ROW_RUN] < LONG_RUN;
     if (r[ROW_CHUNKS] > 1)
         p->run_align = dt_min64(p->run_align, plan_align_of(r[ROW_RUN]));
     p->ragged = p->ragged || is_ragged(p, row);
@@ -242,7 +303,7 @@ static void place_row(Plan *p, int32_t row)
 
 Plan plan_kernel(Arena *a, const Kernel *k, int32_t width)
 {
-    Plan p = { .k = k, .n_rows = rows_of(k), .lanes = k->lanes, .run_align = MAP_BLOCK, .fused = true };
+    Plan p = { .k = k, .n_rows = rows_of(k), .lanes = k->lanes, .run_align = MAP_BLOCK, .fused = true, .copies = 1 };
     p.rows = ARENA_ARRAY(a, PlanRow, p.n_rows + 1);
     p.facts = plan_facts(a, k);
     find_accumulators(a, &p);
@@ -253,6 +314,7 @@ Plan plan_kernel(Arena *a, const Kernel *k, int32_t width)
     for (int32_t row = 0; row < p.n_rows; row++)
         measure_row(&p, row);
     choose_block(&p);
+    p.prefetch = count_streams(&p) >= MANY_STREAMS ? PREFETCH_BYTES : 0;
     for (int32_t row = 0; row < p.n_rows; row++)
         place_row(&p, row);
     const int64_t *end = p.rows[p.n_rows];

@@ -39,22 +39,25 @@ typedef struct Facts {
 typedef struct Plan {
     const Kernel *k;
     PlanKind      kind;
-    int32_t       width;       /* lanes of a full vector; 1: scalar code */
-    int32_t       vec;         /* axis that vectors walk, -1: none */
-    int32_t       lanes;       /* accumulators of a run and column */
-    int64_t       block;       /* of the vec axis, MAP and FOLD_COLUMNS */
-    int64_t       columns;     /* FOLD_COLUMNS: block rounded up to whole vectors; else 1 */
-    bool          fused;       /* `run` leaves nothing to `finish`: one run a point */
+    int32_t       width;        /* lanes of a full vector; 1: scalar code */
+    int32_t       vec;          /* axis that vectors walk, -1: none */
+    int32_t       lanes;        /* accumulators of a run and column */
+    int32_t       copies;       /* vectors in a round of the loop along the vec axis */
+    int64_t       block;        /* of the vec axis, MAP and FOLD_COLUMNS */
+    int64_t       columns;      /* FOLD_COLUMNS: block rounded up to whole vectors; else 1 */
+    bool          fused;        /* `run` leaves nothing to `finish`: one run a point */
     bool          in_registers; /* a fold's full tile keeps its accumulators in registers */
-    int64_t       tail_bits;   /* or of the rows' ROW_WALK modulo width */
-    int64_t       run_align;   /* power of two that divides the start of every run */
-    bool          ragged;      /* some run is no multiple of lanes, or some block is not full */
+    int64_t       tail_bits;    /* widths in which the vec axis ends, or of all rows; see emit_tail() */
+    bool          short_runs;   /* a run may be so short that what is left of it after whole tiles counts */
+    int64_t       prefetch;     /* bytes ahead of loads that stream; 0: the machine sees to it */
+    int64_t       run_align;    /* power of two that divides the start of every run */
+    bool          ragged;       /* some run is no multiple of lanes, or some block is not full */
     int32_t       outer[KERNEL_MAX_AXES], n_outer; /* axes that units enumerate, last fastest */
     int32_t       red[KERNEL_MAX_AXES], n_red;     /* folds: red axes, last fastest */
     int32_t       order[KERNEL_MAX_AXES];          /* axes from the outermost loop to the innermost */
     KVal         *acc;                             /* accumulators at the top of the body */
     int32_t       n_acc, n_rows;
-    PlanRow      *rows; /* [n_rows + 1]: the last holds totals of the first three fields */
+    PlanRow      *rows;  /* [n_rows + 1]: the last holds totals of the first three fields */
     Facts        *facts; /* [insts] */
     int32_t       body_cost;
     int64_t       units, finish_units, scratch_bytes;
@@ -71,9 +74,12 @@ bool plan_row_field(const Plan *p, RowField field, int64_t *value);
 /* Is this loop written out instead of walked? */
 bool plan_unrolls(const Plan *p, const KInst *loop);
 
+/* Does this load read a large buffer from one end to the other? */
+bool plan_streams(const Plan *p, const KInst *in);
+
 /* Power of two that divides x, at most 4096 (also of 0). */
 int64_t plan_align_of(int64_t x);
 
-Facts *plan_facts(Arena *a, const Kernel *k);
+Facts  *plan_facts(Arena *a, const Kernel *k);
 
 #endif

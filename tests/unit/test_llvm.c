@@ -450,13 +450,16 @@ static void test_cache(void **state)
     arena_free(&a);
 }
 
-static void test_cache_cannot_be_made(void **state)
+static void test_bad_options(void **state)
 {
     (void)state;
-    Arena a = arena_new("cache");
+    Arena a = arena_new("options");
     Diag  d = diag_new(NULL);
     assert_null(jit_llvm_new(&a, &d, (JitOptions){ .cache_dir = "/dev/null/cache" }));
     assert_int_equal(d.errors, 1);
+    assert_null(jit_llvm_new(&a, &d, (JitOptions){ .vector_width = 5 }));
+    assert_int_equal(d.errors, 2);
+    assert_non_null(strstr(d.text.s, "vectors of 5 floats"));
     diag_free(&d);
     arena_free(&a);
 }
@@ -533,14 +536,10 @@ static void test_dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernel_files),
-        cmocka_unit_test(test_corners),
-        cmocka_unit_test(test_generated),
-        cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_cache_cannot_be_made),
-        cmocka_unit_test(test_shared_code),
-        cmocka_unit_test(test_interpreter_image),
-        cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_kernel_files),      cmocka_unit_test(test_corners),
+        cmocka_unit_test(test_generated),         cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_bad_options),       cmocka_unit_test(test_shared_code),
+        cmocka_unit_test(test_interpreter_image), cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
