@@ -79,8 +79,7 @@ static const char *check_command(const CheckTable *t, const char *command, const
                         more);
 }
 
-/* ---- Gradients ------------------------------------------------------------------------------------------------------
- */
+/* ---- Gradients --------------------------------------------------------------------------------------------------- */
 
 /* The train graph as autodiff gets it. */
 static Graph *check_forward_graph(Session *s)
@@ -141,8 +140,7 @@ static bool check_all_gradients(CheckTable *t)
     return ok;
 }
 
-/* ---- Programs -------------------------------------------------------------------------------------------------------
- */
+/* ---- Programs ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
     StepKind    step;
@@ -264,8 +262,7 @@ static bool check_all_kernels(CheckTable *t, const CheckKernels *all)
     return ok;
 }
 
-/* ---- Library calls --------------------------------------------------------------------------------------------------
- */
+/* ---- Library calls ----------------------------------------------------------------------------------------------- */
 
 static bool check_launch(CheckTable *t, CallLib *lib, const Launch *l, const char *step, StrMap *seen)
 {

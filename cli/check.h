@@ -8,8 +8,7 @@
 
 #include "cli/cli.h"
 
-/* ---- Graphs that run (check_run.c) --------------------------------------------------------------------------------
- */
+/* ---- Graphs that run (check_run.c) ------------------------------------------------------------------------------- */
 
 /* What makes code and carries out calls; many graphs may use one. */
 typedef struct CheckBackend {
@@ -47,8 +46,7 @@ int64_t check_net_elems(const CheckNet *n, const char *tensor);
 void    check_net_write(CheckNet *n, const char *tensor, const double *values);
 double *check_net_read(Arena *a, CheckNet *n, const char *tensor);
 
-/* ---- Gradients (check_grad.c, check_cases.c) -----------------------------------------------------------------------
- */
+/* ---- Gradients (check_grad.c, check_cases.c) --------------------------------------------------------------------- */
 
 /* A case is a graph with one op to look at: its differentiable operands are params "x0", "x1"..., its result is the
  * output "out", and the output "loss" is the sum of out r over an input "r". */
@@ -72,8 +70,7 @@ bool check_gradients(CheckBackend *b, const Graph *g, GradResult *out) DT_CHECKE
 /* Why the tolerance of this op is what it is; for the table. */
 const char *check_grad_why(OpCode op);
 
-/* ---- Kernels (check_kernels.c) -------------------------------------------------------------------------------------
- */
+/* ---- Kernels (check_kernels.c) ----------------------------------------------------------------------------------- */
 
 /* What numbers buffer i of a kernel may hold: integers lo..hi; f32 buffers take any. */
 typedef struct KernelData {
@@ -101,8 +98,7 @@ typedef struct KernelResult {
  * byte of every buffer must be equal (one NaN is as good as another). */
 KernelResult check_kernel(Arena *a, const KernelCase *c);
 
-/* ---- Library calls (check_calls.c) ----------------------------------------------------------------------------------
- */
+/* ---- Library calls (check_calls.c) ------------------------------------------------------------------------------- */
 
 typedef struct CallResult {
     bool        ok;

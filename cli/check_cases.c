@@ -25,8 +25,7 @@ static AttrVal *case_attr(CaseShape *c, AttrId id)
     DT_UNREACHABLE("a case without attribute %s", attr_name(id));
 }
 
-/* ---- Shrinking -----------------------------------------------------------------------------------------------------
- */
+/* ---- Shrinking --------------------------------------------------------------------------------------------------- */
 
 static void shrink_dims(CaseShape *c)
 {
@@ -134,8 +133,7 @@ static CaseShape case_shape(const Graph *g, const Value *v)
     return c;
 }
 
-/* ---- The graph -----------------------------------------------------------------------------------------------------
- */
+/* ---- The graph --------------------------------------------------------------------------------------------------- */
 
 static ValueId case_leaf(Builder *b, OpCode leaf, const char *name, DType dtype, Shape shape)
 {

@@ -60,8 +60,7 @@ const char *check_grad_why(OpCode op)
     return grad_rows[op].why != NULL ? grad_rows[op].why : "";
 }
 
-/* ---- Numbers to look at -------------------------------------------------------------------------------------------
- */
+/* ---- Numbers to look at ------------------------------------------------------------------------------------------ */
 
 enum { GRAD_STREAM = 0x67726164, GRAD_GRID = 1024, GRAD_MAX_PARAMS = 5, GRAD_MOST_ELEMENTS = 48 };
 static const double grad_step_size = 0.4375; /* of quantizers: no power of two */
@@ -111,8 +110,7 @@ static void grad_fill(const GradRow *row, const Value *op, int32_t operand, doub
     }
 }
 
-/* ---- One check ----------------------------------------------------------------------------------------------------
- */
+/* ---- One check --------------------------------------------------------------------------------------------------- */
 
 typedef struct GradParam {
     const char *name; /* "x0" */
@@ -186,8 +184,7 @@ static void grad_set_weights(GradCheck *c)
     grad_set_input(c, "r", r);
 }
 
-/* ---- Comparisons --------------------------------------------------------------------------------------------------
- */
+/* ---- Comparisons ------------------------------------------------------------------------------------------------- */
 
 static void grad_compare(GradCheck *c, const GradParam *p, int64_t i, double found, double expected, double size,
                          double noise)
@@ -266,8 +263,7 @@ static void grad_check_directions(GradCheck *c, GradParam *p)
     }
 }
 
-/* ---- Closed forms of surrogates -----------------------------------------------------------------------------------
- */
+/* ---- Closed forms of surrogates ---------------------------------------------------------------------------------- */
 
 /* LSQ: with t = x / step, dx = r where lo < t < hi, else 0, to the bit; dstep = G sum r d with d = lo, hi, or
  * rint(t) - t between, and G = 1 / sqrt(N hi), from 6 bits on 1 / (sqrt(N) hi); N: the elements of a weight, or of one
@@ -312,8 +308,7 @@ static void grad_check_surrogate(GradCheck *c, const Graph *g, const char *name)
     DT_UNREACHABLE("no closed form for the surrogate \"%s\" of %s", name, ir_ops[c->op->op].text);
 }
 
-/* ---- All ----------------------------------------------------------------------------------------------------------
- */
+/* ---- All --------------------------------------------------------------------------------------------------------- */
 
 static void grad_check_all(GradCheck *c, const Graph *g)
 {

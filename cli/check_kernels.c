@@ -14,8 +14,7 @@
 
 enum { KERNEL_STREAM = 0x6b65726e, GUARD_BYTES = 256 };
 
-/* ---- Memory --------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 static float kernel_special(uint32_t draw)
 {
@@ -73,8 +72,7 @@ static void kernel_copy_all(const Kernel *k, void *const *to, void *const *from)
         memcpy(to[i], from[i], (size_t)(dtype_bytes(k->bufs.at[i].dtype, k->bufs.at[i].elems) + GUARD_BYTES));
 }
 
-/* ---- Running --------------------------------------------------------------------------------------------------------
- */
+/* ---- Running ----------------------------------------------------------------------------------------------------- */
 
 static void kernel_run_parts(const KernelImage *m, KernelEntry entry, void *const *bufs, void *scratch, int64_t units,
                              int parts)
@@ -94,8 +92,7 @@ static void kernel_run_image(Arena *a, const KernelImage *m, void *const *bufs, 
         kernel_run_parts(m, m->finish, bufs, scratch, m->finish_units, parts);
 }
 
-/* ---- Comparing ------------------------------------------------------------------------------------------------------
- */
+/* ---- Comparing --------------------------------------------------------------------------------------------------- */
 
 static bool kernel_elem_equal(DType t, const void *x, const void *y, int64_t i)
 {

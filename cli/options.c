@@ -157,8 +157,7 @@ void cli_options_help(Str *out, uint32_t groups)
     }
 }
 
-/* ---- args.json -----------------------------------------------------------------------------------------------------
- */
+/* ---- args.json --------------------------------------------------------------------------------------------------- */
 
 /* With as few digits as read back. */
 static const char *cli_number_text(Arena *a, double x)

@@ -15,8 +15,7 @@ static MemRef compile_ref(Place p)
     return (MemRef){ compile_arenas[p.kind], p.offset };
 }
 
-/* ---- Tensors -------------------------------------------------------------------------------------------------------
- */
+/* ---- Tensors ----------------------------------------------------------------------------------------------------- */
 
 static ProgTensor compile_tensor(Arena *a, const Graph *g, ValueId id, TensorKind kind, const char *name)
 {
@@ -64,8 +63,7 @@ static void compile_tensors(Arena *a, const Graph *g, Program *p)
     }
 }
 
-/* ---- Launches ------------------------------------------------------------------------------------------------------
- */
+/* ---- Launches ---------------------------------------------------------------------------------------------------- */
 
 static const CallKind compile_calls[OP_COUNT] = {
     [OP_CONV2D] = CALL_CONV_FWD,   [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,

@@ -25,7 +25,8 @@ typedef struct BatchGroup {
     int32_t     merged; /* new number */
 } BatchGroup;
 
-/* What the parts of the launch that is being written read, and which leaves they update: by value, the launch's number. */
+/* What the parts of the launch that is being written read, and which leaves they update: by value, the launch's number.
+ */
 typedef struct Touched {
     int32_t *read, *updated;
 } Touched;
@@ -59,8 +60,7 @@ static bool value_is_flat(const Graph *g, ValueId v)
     return true;
 }
 
-/* ---- Which groups may move ----------------------------------------------------------------------------------------
- */
+/* ---- Which groups may move --------------------------------------------------------------------------------------- */
 
 /* Level 0 reads leaves; -1: something before it stays in the middle. */
 static int32_t front_level(const Batch *b, int32_t k)
@@ -133,8 +133,7 @@ static void batch_place(Batch *b)
             b->at[k].level = end_level(b, k);
 }
 
-/* ---- Structure of a group as text ---------------------------------------------------------------------------------
- */
+/* ---- Structure of a group as text -------------------------------------------------------------------------------- */
 
 /* Numbers become segment columns, but 0 and 1 may have been simplified away. */
 static char number_kind(double x)
@@ -215,17 +214,7 @@ static const char *batch_key(const Batch *b, int32_t k)
     return s.s;
 }
 
-/* ---- Writing the new order ----------------------------------------------------------------------------------------
- */
-
-static void write_views(Batch *b, ValueId of)
-{
-    for (int32_t i = b->uses.first[of]; i < b->uses.first[of + 1]; i++)
-        if (ir_has(b->g, b->uses.users[i], T_VIEW)) {
-            vec_push(b->g->arena, &b->g->order, b->uses.users[i]);
-            write_views(b, b->uses.users[i]);
-        }
-}
+/* ---- Writing the new order --------------------------------------------------------------------------------------- */
 
 static void write_group(Batch *b, int32_t k, int32_t number)
 {
@@ -271,8 +260,8 @@ static void write_merged(Batch *b, int32_t k, const Group *old_groups)
     Graph  *g = b->g;
     int32_t number = g->groups.len, parts = 0;
     for (int32_t j = k; j < b->n; j++) {
-        bool same = j == k || (b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 && str_eq(b->at[j].key, b->at[k].key) &&
-                               touches_alone(b, j, &b->touched, number));
+        bool same = j == k || (b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 &&
+                               str_eq(b->at[j].key, b->at[k].key) && touches_alone(b, j, &b->touched, number));
         if (!same)
             continue;
         touch(b, j, &b->touched, number);
@@ -290,7 +279,7 @@ static void write_merged(Batch *b, int32_t k, const Group *old_groups)
     for (int32_t j = k; j < b->n; j++)
         if (b->at[j].merged == number)
             for (int32_t i = 0; i < b->at[j].count; i++)
-                write_views(b, b->old[b->at[j].first + i]);
+                fuse_write_views(b->g, &b->uses, b->old[b->at[j].first + i]);
 }
 
 static void write_set(Batch *b, BatchSet set, const Group *old_groups)
@@ -314,7 +303,7 @@ static void batch_write(Batch *b)
     for (int32_t i = 0; i < b->n_old; i++)
         if (ir_has(g, b->old[i], T_LEAF)) {
             vec_push(g->arena, &g->order, b->old[i]);
-            write_views(b, b->old[i]);
+            fuse_write_views(b->g, &b->uses, b->old[i]);
         }
     write_set(b, SET_FRONT, old_groups);
     for (int32_t k = 0; k < b->n; k++)
@@ -342,7 +331,8 @@ bool pass_batch(PassCtx *c, Graph *g)
             b.at[k] = (BatchGroup){ .first = i, .count = 1, .flat = true, .merged = -1 };
         b.at[k].flat &= value_is_flat(g, b.old[i]);
     }
-    b.touched = (Touched){ ARENA_ARRAY(c->scratch, int32_t, g->values.len), ARENA_ARRAY(c->scratch, int32_t, g->values.len) };
+    b.touched =
+        (Touched){ ARENA_ARRAY(c->scratch, int32_t, g->values.len), ARENA_ARRAY(c->scratch, int32_t, g->values.len) };
     memset(b.touched.read, -1, sizeof(int32_t) * (size_t)g->values.len);
     memset(b.touched.updated, -1, sizeof(int32_t) * (size_t)g->values.len);
     batch_place(&b);

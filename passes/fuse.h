@@ -32,6 +32,8 @@ bool  fuse_virtual(const FuseCtx *f, ValueId v);
 /* The input is read at every point of the space, not broadcast. */
 bool  fuse_full_size(const FuseCtx *f, ValueId input, Space s);
 
+/* Appends the views of a value that has just been written, and theirs, to the order. */
+void fuse_write_views(Graph *g, const Uses *u, ValueId of);
 /* Puts stored values and reductions into groups and copies into each what it computes in place. */
 void fuse_make_groups(FuseCtx *f);
 

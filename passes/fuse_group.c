@@ -5,8 +5,7 @@
  * when
  *
  *   1. it runs over the same index space, and all reductions of the kernel keep the same dimensions;
- *   2. whatever it reads is made by a kernel before k, or by k itself at the very same point (a window's input never
- * is);
+ *   2. whatever it reads is made by a kernel before k, or by k itself at the same point (a window's input never is);
  *   3. it shares a full-size read with k, or reads a value of k: else nothing is won.
  *
  * Since a root only moves to an earlier kernel whose number is above that of all it reads, the order stays valid and no
@@ -167,8 +166,7 @@ static void group_root(Grouping *p, ValueId root)
     group_join(p, k, root, &deps, false);
 }
 
-/* ---- Writing the groups into the graph ----------------------------------------------------------------------------
- */
+/* ---- Writing the groups into the graph --------------------------------------------------------------------------- */
 
 /* Values computed in place between v and memory; FUSE_FREE_CONE + 1 when more. */
 static int32_t cone_size(const Grouping *p, ValueId v)
@@ -263,17 +261,13 @@ static const char *group_title(const Graph *g, const FuseGroup *fg, int32_t firs
     return s.s;
 }
 
-/* Views of what has just been written. */
-static void write_views(const FuseCtx *f, ValueId of)
+void fuse_write_views(Graph *g, const Uses *u, ValueId of)
 {
-    Graph *g = f->g;
-    for (int32_t i = f->uses.first[of]; i < f->uses.first[of + 1]; i++) {
-        ValueId user = f->uses.users[i];
-        if (ir_has(g, user, T_VIEW)) {
-            vec_push(g->arena, &g->order, user);
-            write_views(f, user);
+    for (int32_t i = u->first[of]; i < u->first[of + 1]; i++)
+        if (ir_has(g, u->users[i], T_VIEW)) {
+            vec_push(g->arena, &g->order, u->users[i]);
+            fuse_write_views(g, u, u->users[i]);
         }
-    }
 }
 
 static void write_groups(Grouping *p, const ValueId *old, int32_t n_old)
@@ -283,7 +277,7 @@ static void write_groups(Grouping *p, const ValueId *old, int32_t n_old)
     for (int32_t i = 0; i < n_old; i++)
         if (ir_has(g, old[i], T_LEAF)) {
             vec_push(g->arena, &g->order, old[i]);
-            write_views(p->f, old[i]);
+            fuse_write_views(g, &p->f->uses, old[i]);
         }
     for (int32_t k = 0; k < p->groups.len; k++) {
         FuseGroup *fg = &p->groups.at[k];
@@ -296,7 +290,7 @@ static void write_groups(Grouping *p, const ValueId *old, int32_t n_old)
         }
         vec_push(g->arena, &g->groups, (Group){ .name = group_title(g, fg, first) });
         for (int32_t i = 0; i < fg->roots.len; i++)
-            write_views(p->f, fg->roots.at[i]);
+            fuse_write_views(g, &p->f->uses, fg->roots.at[i]);
     }
     for (int32_t i = 0; i < n_old; i++)
         if (ir_has(g, old[i], T_EFFECT))
@@ -329,8 +323,7 @@ void fuse_make_groups(FuseCtx *f)
     pass_count(f->c, "kernels and calls", p.groups.len);
 }
 
-/* ---- Was anything changed? ------------------------------------------------------------------------------------------
- */
+/* ---- Was anything changed? --------------------------------------------------------------------------------------- */
 
 GroupedOrder grouped_order(Arena *a, const Graph *g)
 {

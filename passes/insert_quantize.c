@@ -59,8 +59,7 @@ typedef struct Inserter {
     VEC(Quantizer) made;
 } Inserter;
 
-/* ---- Values that are never negative ---------------------------------------------------------------------------------
- */
+/* ---- Values that are never negative ------------------------------------------------------------------------------ */
 
 /* When is the result >= 0 (or NaN)? */
 typedef enum NonnegRule { NONNEG_NO, NONNEG_ALWAYS, NONNEG_FIRST, NONNEG_ALL, NONNEG_SCALE, NONNEG_CODES } NonnegRule;

@@ -12,8 +12,7 @@
 
 extern const char *const pass_step_names[STEP_INIT + 1];
 
-/* ---- Pipeline: which passes run (pipeline.c) ------------------------------------------------------------------------
- */
+/* ---- Pipeline: which passes run (pipeline.c) --------------------------------------------------------------------- */
 
 typedef struct PipelineRow {
     PassId  id;

@@ -11,8 +11,7 @@
 
 #include <string.h>
 
-/* ---- Equal values ---------------------------------------------------------------------------------------------------
- */
+/* ---- Equal values ------------------------------------------------------------------------------------------------ */
 
 /* Values of the new order by content; open addressing, never full. */
 typedef struct ValueSet {

@@ -278,8 +278,7 @@ static bool merge_regions(Merge *m, const KRegion *const *regions)
     }
 }
 
-/* ---- The whole ----------------------------------------------------------------------------------------------------
- */
+/* ---- The whole --------------------------------------------------------------------------------------------------- */
 
 /* With segments the chunks of a row follow from its extents; the parts must have been cut so. */
 static bool same_chunks(Merge *m)

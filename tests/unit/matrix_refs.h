@@ -34,8 +34,7 @@ static int64_t ref_attr(const Ref *r, AttrId id)
     return ir_int(r->v, id);
 }
 
-/* ---- Indices ------------------------------------------------------------------------------------------------------
- */
+/* ---- Indices ----------------------------------------------------------------------------------------------------- */
 
 static void ref_coords(Shape s, int64_t i, int64_t at[DT_MAX_RANK])
 {
@@ -105,8 +104,7 @@ static void ref_reduce(Ref *r, const char *keep, RefPoint f, RefFinish finish)
     free(sums);
 }
 
-/* ---- Point rules ---------------------------------------------------------------------------------------------------
- */
+/* ---- Point rules ------------------------------------------------------------------------------------------------- */
 
 #define POINT(name, expr)                                                                                              \
     static double name(const Value *v, const double *x)                                                                \
@@ -193,8 +191,7 @@ static double ref_sgd_step(const Value *v, const double *x)
 }
 #undef I
 
-/* ---- Reductions -----------------------------------------------------------------------------------------------------
- */
+/* ---- Reductions -------------------------------------------------------------------------------------------------- */
 
 static double finish_scale(const Ref *r, RefSums s, int64_t k)
 {

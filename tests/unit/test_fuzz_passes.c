@@ -20,8 +20,7 @@
 
 enum { FUZZ_STREAM = 0x66757a7a, FUZZ_STEPS = 3, FUZZ_NETS = 8 };
 
-/* ---- Random networks ------------------------------------------------------------------------------------------------
- */
+/* ---- Random networks --------------------------------------------------------------------------------------------- */
 
 typedef struct FuzzModel {
     DtModel  model; /* first: the builder is given this one */

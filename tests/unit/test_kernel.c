@@ -321,8 +321,7 @@ static void conv4(void **state)
     kt_free(&t);
 }
 
-/* ---- Reductions ---------------------------------------------------------------------------------------------------
- */
+/* ---- Reductions -------------------------------------------------------------------------------------------------- */
 
 static void check_order(KAcc how, int rows, int cols, int chunks, int lanes)
 {
@@ -411,8 +410,7 @@ static void reduction_choice(void **state)
     kt_free(&t);
 }
 
-/* ---- Arithmetic ---------------------------------------------------------------------------------------------------
- */
+/* ---- Arithmetic -------------------------------------------------------------------------------------------------- */
 
 /* Runs `op` of two (or one) buffers of one type. */
 static KernelTest run_op(const char *op, const char *type, const char *result, int args, const void *x, const void *y,
@@ -541,8 +539,7 @@ static void exp_and_log(void **state)
     kt_free(&t);
 }
 
-/* ---- Memory -------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 static void packing(void **state)
 {

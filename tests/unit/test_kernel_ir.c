@@ -23,8 +23,7 @@ static Kernel *parse(KernelTest *t, const char *text)
     return kernel_parse(&t->arena, &t->d, "test", text, &pos);
 }
 
-/* ---- Text ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Text -------------------------------------------------------------------------------------------------------- */
 
 /* Several kernels in one file, with comments, parsed one after the other. */
 static void several_in_a_text(void **state)
@@ -181,8 +180,7 @@ static void damaged_texts(void **state)
     arena_free(&a);
 }
 
-/* ---- Verifier ------------------------------------------------------------------------------------------------------
- */
+/* ---- Verifier ---------------------------------------------------------------------------------------------------- */
 
 /* Each text parses; the rule that it breaks is named. */
 static void verify_mistakes(void **state)
@@ -322,8 +320,7 @@ static void verify_damage(void **state)
     }
 }
 
-/* ---- Builder, hash, cost -------------------------------------------------------------------------------------------
- */
+/* ---- Builder, hash, cost ----------------------------------------------------------------------------------------- */
 
 static Kernel *build_scale(Arena *a, const char *name, const char *buf, float factor)
 {
@@ -409,8 +406,7 @@ static void costs(void **state)
     }
 }
 
-/* ---- Transformations -----------------------------------------------------------------------------------------------
- */
+/* ---- Transformations --------------------------------------------------------------------------------------------- */
 
 static bool uses_op(const Kernel *k, KOp op)
 {
