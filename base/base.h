@@ -22,10 +22,22 @@
 #define DT_CHECKED __attribute__((warn_unused_result))
 #define DT_COUNT(array) ((int32_t)(sizeof(array) / sizeof((array)[0])))
 
-static inline int64_t dt_min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t dt_max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t dt_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t dt_round_up(int64_t a, int64_t to) { return dt_ceil_div(a, to) * to; }
+static inline int64_t dt_min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+static inline int64_t dt_max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+static inline int64_t dt_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+static inline int64_t dt_round_up(int64_t a, int64_t to)
+{
+    return dt_ceil_div(a, to) * to;
+}
 /* a * b for a, b >= 0; false (and *out = 0) when it does not fit 63 bits. */
 bool dt_mul64(int64_t a, int64_t b, int64_t *out) DT_CHECKED;
 
@@ -125,15 +137,15 @@ typedef struct StrMap {
     int32_t      len, cap;
 } StrMap;
 StrMap  strmap_new(Arena *a);
-int32_t strmap_get(const StrMap *m, const char *key);               /* -1: absent */
-bool    strmap_put(StrMap *m, const char *key, int32_t val);        /* false: was there (value replaced); key is copied */
+int32_t strmap_get(const StrMap *m, const char *key);        /* -1: absent */
+bool    strmap_put(StrMap *m, const char *key, int32_t val); /* false: was there (value replaced); key is copied */
 
 /* Whole files. On failure the message says path and reason. `*len` may be NULL; the text is 0-terminated. */
 struct Diag;
-char *file_read(Arena *a, struct Diag *d, const char *path, size_t *len) DT_CHECKED;          /* NULL: reported */
+char *file_read(Arena *a, struct Diag *d, const char *path, size_t *len) DT_CHECKED; /* NULL: reported */
 /* Atomic: temporary name in the same directory, fsync, rename. */
 bool file_write_atomic(struct Diag *d, const char *path, const void *data, size_t len) DT_CHECKED; /* false: reported */
-bool dir_make(struct Diag *d, const char *path) DT_CHECKED;                                   /* with parents */
+bool dir_make(struct Diag *d, const char *path) DT_CHECKED;                                        /* with parents */
 
 /* ---- Diagnostics: errors for people ---------------------------------------------------------------------------- */
 
@@ -146,9 +158,9 @@ typedef struct Loc {
 /* Collects and prints messages: "file:line: error: conv2d: ...". An error is one mistake: notes and help lines
  * that follow belong to it. */
 typedef struct Diag {
-    FILE   *out;               /* NULL: keep, do not print */
+    FILE   *out; /* NULL: keep, do not print */
     Arena   arena;
-    Str     text;              /* everything said so far */
+    Str     text; /* everything said so far */
     int32_t errors, warnings;
 } Diag;
 
@@ -171,9 +183,9 @@ void dt_set_bug_hook(BugHook hook, void *user);
 /* ---- Log ------------------------------------------------------------------------------------------------------- */
 
 typedef enum LogLevel { LOG_QUIET, LOG_INFO, LOG_DEBUG } LogLevel;
-void log_set_level(LogLevel level);
-void log_info(const char *fmt, ...) DT_PRINTF(1, 2);  /* to stderr */
-void log_debug(const char *fmt, ...) DT_PRINTF(1, 2);
+void   log_set_level(LogLevel level);
+void   log_info(const char *fmt, ...) DT_PRINTF(1, 2); /* to stderr */
+void   log_debug(const char *fmt, ...) DT_PRINTF(1, 2);
 double time_now_s(void); /* monotonic */
 
 /* ---- Options: one table is the parser, the help and the documentation ------------------------------------------ */
@@ -196,7 +208,7 @@ typedef struct OptDef {
     OptKind     kind;
     const char *name;     /* "batch" for --batch */
     const char *arg;      /* how help names the value: "N"; NULL for a flag */
-    const char *choices;  /* OPT_CHOICE; an empty word in front, "|a|b" (OPT_STRING: "|"), lets the bare --name mean "" */
+    const char *choices;  /* OPT_CHOICE: "a|b"; an empty word in front ("|a|b"; OPT_STRING: "|") lets it stand bare */
     const char *fallback; /* text of the default, parsed like an argument; NULL: zero, unset */
     double      min, max; /* OPT_INT, OPT_FLOAT; both 0: any */
     size_t      offset;   /* of the field in the struct that is filled */
@@ -205,7 +217,8 @@ typedef struct OptDef {
 
 /* Fills `out` from argv[0..argc) (no program name). Words that are no options go to `rest`. "--" ends options.
  * False: a mistake was reported (unknown option with the nearest names, missing or bad value). */
-bool opts_parse(Arena *a, Diag *d, const OptDef *defs, int32_t count, int argc, char **argv, void *out, StrList *rest) DT_CHECKED;
+bool opts_parse(Arena *a, Diag *d, const OptDef *defs, int32_t count, int argc, char **argv, void *out,
+                StrList *rest) DT_CHECKED;
 void opts_help(Str *out, const OptDef *defs, int32_t count);
 
 /* ---- Random numbers: counter based, so that a number depends on its place alone -------------------------------- */
@@ -216,7 +229,7 @@ void philox4x32_10(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]
  * philox(ctr = {index lo, index hi, substream, stream}, key = {seed lo, seed hi}). */
 uint32_t rng_u32(uint64_t seed, uint32_t stream, uint32_t substream, uint64_t index);
 float    rng_uniform(uint64_t seed, uint32_t stream, uint32_t substream, uint64_t index); /* [0, 1), 24 bits */
-float    rng_normal(uint64_t seed, uint32_t stream, uint32_t substream, uint64_t index);  /* N(0,1), Box-Muller in double */
+float rng_normal(uint64_t seed, uint32_t stream, uint32_t substream, uint64_t index); /* N(0,1), Box-Muller in double */
 /* Fisher-Yates of 0..n-1 by the stream above. */
 void rng_permutation(uint64_t seed, uint32_t stream, uint32_t substream, uint32_t *out, uint32_t n);
 
@@ -225,8 +238,8 @@ void rng_permutation(uint64_t seed, uint32_t stream, uint32_t substream, uint32_
 typedef struct Hash128 {
     uint64_t lo, hi;
 } Hash128;
-Hash128 hash_bytes(const void *data, size_t len);
-void    hash_hex(Hash128 h, char out[33]);
+Hash128  hash_bytes(const void *data, size_t len);
+void     hash_hex(Hash128 h, char out[33]);
 uint32_t hash_u32(const char *text); /* a stream number from a name */
 
 #endif

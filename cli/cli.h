@@ -18,14 +18,14 @@ enum { EXIT_OK = 0, EXIT_MISTAKE = 1, EXIT_USAGE = 2 };
  * default is 0 or NULL until session_open() has asked the network. */
 typedef struct CliOptions {
     bool    help, quiet, verbose;
-    StrList given;           /* names of the options that were given, on the command line or by a run's args.json */
+    StrList given; /* names of the options that were given, on the command line or by a run's args.json */
     /* what is trained */
     const char *method, *bits;
-    StrList     layers;      /* PATTERN=w8a8 */
+    StrList     layers; /* PATTERN=w8a8 */
     int64_t     edge_bits;
     bool        batch_in_n;
     int64_t     batch;
-    uint64_t    seed;        /* from seed_ */
+    uint64_t    seed; /* from seed_ */
     int64_t     seed_;
     /* how it is trained */
     const char *data, *dataset, *schedule, *init, *out, *exp, *resume, *checkpoint;
@@ -40,7 +40,14 @@ typedef struct CliOptions {
     PassOptions pass;
 } CliOptions;
 
-typedef enum OptGroup { OPTS_COMMON = 1, OPTS_RECIPE = 2, OPTS_TRAIN = 4, OPTS_RUN = 8, OPTS_PASSES = 16, OPTS_BENCH = 32 } OptGroup;
+typedef enum OptGroup {
+    OPTS_COMMON = 1,
+    OPTS_RECIPE = 2,
+    OPTS_TRAIN = 4,
+    OPTS_RUN = 8,
+    OPTS_PASSES = 16,
+    OPTS_BENCH = 32
+} OptGroup;
 
 /* Fills `out` from the table; words that are no options go to `rest`. */
 bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest) DT_CHECKED;
@@ -70,13 +77,13 @@ typedef struct Session {
 
 extern const Target session_target;
 /* Network, recipe and optimizer from the options; no code yet. False: reported. */
-bool session_open(Session *s, const DtModel *model) DT_CHECKED;
+bool              session_open(Session *s, const DtModel *model) DT_CHECKED;
 const MethodInfo *session_method(Arena *a, Diag *d, const char *name); /* NULL: reported */
 /* The recipe in words of the command line, "w4a4 --layer=s0.*=w8a8": the part of a run's identity that says how it is
  * quantized; and back into the options. */
 const char *session_recipe_text(Session *s);
 bool        session_recipe_apply(Session *s, const char *method, const char *text) DT_CHECKED;
-void session_close(Session *s);
+void        session_close(Session *s);
 /* The network's graph for a step, run through the passes. `ctx` (may be NULL) keeps what passes found. */
 Graph   *session_graph(Session *s, StepKind step, PassCtx *ctx, bool *stopped);
 StepKind session_step(const CliOptions *o); /* --step */
@@ -92,13 +99,15 @@ typedef struct Command {
     const char *name, *args, *doc;
     uint32_t    groups;
     bool        takes_net;
-    int       (*run)(Session *s, const StrList *rest);
+    int (*run)(Session *s, const StrList *rest);
 } Command;
 extern const Command cli_commands[];
 extern const int32_t cli_n_commands;
 
-enum { EDGE_BITS = 8 };   /* of the first and the last layer, unless asked otherwise */
-enum { CHECK_BATCH = 8 }; /* images in a step that is checked, unless asked otherwise: kernels are the same, only shorter */
+enum { EDGE_BITS = 8 }; /* of the first and the last layer, unless asked otherwise */
+enum {
+    CHECK_BATCH = 8
+}; /* images in a step that is checked, unless asked otherwise: kernels are the same, only shorter */
 int command_train(Session *s, const StrList *rest);
 int command_eval(Session *s, const StrList *rest);
 int command_compile(Session *s, const StrList *rest);

@@ -12,12 +12,12 @@
 typedef struct KernelJit KernelJit;
 
 typedef struct JitOptions {
-    int         vector_width;  /* f32 lanes: 4, 8, 16; 0: the host's */
-    const char *cache_dir;     /* NULL: no disk cache; objects by hash of kernels, LLVM version and CPU features */
-    const char *dump_dir;      /* NULL, or where NAME.kernel, NAME.ll and NAME.s go */
+    int         vector_width; /* f32 lanes: 4, 8, 16; 0: the host's */
+    const char *cache_dir;    /* NULL: no disk cache; objects by hash of kernels, LLVM version and CPU features */
+    const char *dump_dir;     /* NULL, or where NAME.kernel, NAME.ll and NAME.s go */
 } JitOptions;
 
-KernelJit *jit_llvm_new(Arena *a, Diag *d, JitOptions opt);  /* NULL: reported (not built in) */
+KernelJit *jit_llvm_new(Arena *a, Diag *d, JitOptions opt); /* NULL: reported (not built in) */
 KernelJit *jit_interp_new(Arena *a);
 /* images[i] for kernels[i]; equal kernels (kernel_hash) share code. All in one go. False: reported. */
 bool jit_compile(KernelJit *j, Diag *d, Kernel *const *kernels, int32_t n, KernelImage *images) DT_CHECKED;

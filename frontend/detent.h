@@ -20,8 +20,8 @@
  *       return linear(global_avgpool(x), dt_classes(), .name = "head");
  *   }
  *
- * Three ways to use it: built in (models/), `detent train my_net.c` (compiled by the system's C compiler and loaded), or
- * a program of its own: `int main(int argc, char **argv) { return dt_main(argc, argv, &my_net); }`.
+ * Three ways to use it: built in (models/), `detent train my_net.c` (compiled by the system's C compiler and loaded),
+ * or a program of its own: `int main(int argc, char **argv) { return dt_main(argc, argv, &my_net); }`.
  *
  * The short names are macros; define DT_NO_SHORT_NAMES before including to have only dt_... . Keep a call on one line:
  * compilers disagree about the line of a call that spans several.
@@ -72,8 +72,8 @@ typedef struct DtModel {
     DtLoss      loss;
     float       mean[3], std[3]; /* input normalisation; std 0: none */
     DtTraining  training;
-    Tensor    (*build)(DtContext *ctx);
-    DtAt        at;
+    Tensor (*build)(DtContext *ctx);
+    DtAt at;
 } DtModel;
 
 /* A file that is loaded holds one network, found by this symbol; a second one is an error of the C compiler. */
@@ -89,7 +89,9 @@ typedef struct DtModel {
  * get it from the tensors they are given. */
 #define dt_model(name_, doc_, ...)                                                                                     \
     static Tensor name_##_build(DtContext *dt_ctx);                                                                    \
-    const DtModel name_ = { .name = #name_, .doc = doc_, .build = name_##_build, .at = { __FILE__, __LINE__ }, __VA_ARGS__ }; \
+    const DtModel name_ = {                                                                                            \
+        .name = #name_, .doc = doc_, .build = name_##_build, .at = { __FILE__, __LINE__ }, __VA_ARGS__                 \
+    };                                                                                                                 \
     DT_MODEL_ENTRY_(name_)                                                                                             \
     static Tensor name_##_build(DtContext *dt_ctx)
 
@@ -106,7 +108,8 @@ int dt_main(int argc, char **argv, const DtModel *model);
 
 /* ---- Scopes: names such as s1.b0.conv1 ------------------------------------------------------------------------- */
 
-/* dt_scope("b%d", i) statement: the layers built inside are named "b3.conv1"... Leaving by return or break is reported. */
+/* dt_scope("b%d", i) statement: the layers built inside are named "b3.conv1"... Leaving by return or break is reported.
+ */
 #define dt_scope(...) DT_SCOPE_(DT_CAT_(dt_scope_at_, __LINE__), dt_ctx, __VA_ARGS__)
 /* The same inside a function that has a tensor but no dt_ctx. */
 #define dt_scope_of(x, ...) DT_SCOPE_(DT_CAT_(dt_scope_at_, __LINE__), (x).ctx, __VA_ARGS__)
@@ -167,8 +170,8 @@ typedef struct DtUnary {
     DtAt        at;
 } DtUnary;
 Tensor dt_relu_(DtUnary a);
-Tensor dt_flatten_(DtUnary a);         /* [N, C, H, W] -> [N, C H W], c slowest */
-Tensor dt_global_avgpool_(DtUnary a);  /* [N, C, H, W] -> [N, C] */
+Tensor dt_flatten_(DtUnary a);        /* [N, C, H, W] -> [N, C H W], c slowest */
+Tensor dt_global_avgpool_(DtUnary a); /* [N, C, H, W] -> [N, C] */
 #define dt_relu(...) dt_relu_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
 #define dt_flatten(...) dt_flatten_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
 #define dt_global_avgpool(...) dt_global_avgpool_((DtUnary){ __VA_ARGS__, .at = DT_HERE })

@@ -11,7 +11,8 @@
 #define DETENT_FRONTEND_H
 
 #ifndef DT_NO_SHORT_NAMES
-#define DT_NO_SHORT_NAMES /* `add` and `linear` are ordinary words here; who writes networks includes detent.h first */
+#define DT_NO_SHORT_NAMES /* `add` and `linear` are ordinary words here; who writes networks includes detent.h first   \
+                           */
 #endif
 #include "frontend/detent.h"
 #include "ir/ir.h"

@@ -317,17 +317,17 @@ void grad_mse(GradCtx *c, ValueId id, ValueId dy)
 
 /* ---- Quantizers -------------------------------------------------------------------------------------------------- */
 
-/* The gradient scale of LSQ, G = 1 / sqrt(N hi) (Esser et al. 2020, section 2.2), makes the relative update of a step size
- * like that of the weights when the step size is about 2 mean|x| / sqrt(hi), which is how it begins below 6 bits. From 6
- * bits on it begins at max|x| / hi (see lsq_init), about sqrt(hi) times smaller, and so must its gradient be. */
+/* The gradient scale of LSQ, G = 1 / sqrt(N hi) (Esser et al. 2020, section 2.2), makes the relative update of a step
+ * size like that of the weights when the step size is about 2 mean|x| / sqrt(hi), which is how it begins below 6 bits.
+ * From 6 bits on it begins at max|x| / hi (see lsq_init), about sqrt(hi) times smaller, and so must its gradient be. */
 static double lsq_scale(const Value *v, double n)
 {
     const double hi = (double)ir_int(v, A_HI);
     return ir_int(v, A_BITS) < 6 ? 1.0 / sqrt(n * hi) : 1.0 / (sqrt(n) * hi);
 }
 
-/* LSQ: dx = dy inside the clip range, else 0; dstep = G sum dy d(x), see lsq_grad_step. N in G: the elements that share the
- * step size: of the weight, or of one sample of an activation (of the batch, if asked). The single step size of an
+/* LSQ: dx = dy inside the clip range, else 0; dstep = G sum dy d(x), see lsq_grad_step. N in G: the elements that share
+ * the step size: of the weight, or of one sample of an activation (of the batch, if asked). The single step size of an
  * activation is summed by channels first: rows of channels are what reductions walk fastest. */
 static void grad_lsq(GradCtx *c, const Value *v, ValueId dy)
 {

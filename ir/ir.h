@@ -1,8 +1,8 @@
 /* ir.h: the graph IR. One training step - forward, loss, backward, optimizer, updates of statistics - is one Graph.
  *
- * The three structs to know: Graph, Value, OpInfo. A *value* is one op with one result; ids are never reused. Leaves are
- * `input` (written by the host before a step), `param` (trained), `state` (kept, not trained) and `const`. `assign %leaf,
- * %v` updates a param or state after every read of its old value; `output` hands a value to the host.
+ * The three structs to know: Graph, Value, OpInfo. A *value* is one op with one result; ids are never reused. Leaves
+ * are `input` (written by the host before a step), `param` (trained), `state` (kept, not trained) and `const`. `assign
+ * %leaf, %v` updates a param or state after every read of its old value; `output` hands a value to the host.
  *
  * Logical shapes are NCHW. The physical layout is part of the type and is chosen by the layout pass.
  *
@@ -74,28 +74,28 @@ typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_TEXT, ATTR_BOOL, ATTR_PADS } 
     X(KERNEL, "kernel", ATTR_INT)                                                                                      \
     X(EPS, "eps", ATTR_FLOAT)                                                                                          \
     X(MOMENTUM, "momentum", ATTR_FLOAT)                                                                                \
-    X(P, "p", ATTR_FLOAT)             /* probability that an element is dropped */                                     \
-    X(STREAM, "stream", ATTR_INT)     /* random stream of this value */                                                \
-    X(KEEP, "keep", ATTR_TEXT)        /* reductions: dimensions kept, "" or "c" or "nc" */                             \
-    X(SCALE, "scale", ATTR_FLOAT)     /* a factor */                                                                   \
-    X(COUNT, "count", ATTR_INT)       /* how many elements a mean was taken over */                                    \
+    X(P, "p", ATTR_FLOAT)         /* probability that an element is dropped */                                         \
+    X(STREAM, "stream", ATTR_INT) /* random stream of this value */                                                    \
+    X(KEEP, "keep", ATTR_TEXT)    /* reductions: dimensions kept, "" or "c" or "nc" */                                 \
+    X(SCALE, "scale", ATTR_FLOAT) /* a factor */                                                                       \
+    X(COUNT, "count", ATTR_INT)   /* how many elements a mean was taken over */                                        \
     X(CHANNELS, "channels", ATTR_INT)                                                                                  \
-    X(H, "h", ATTR_INT)               /* spatial size of a gradient's target */                                        \
+    X(H, "h", ATTR_INT) /* spatial size of a gradient's target */                                                      \
     X(W, "w", ATTR_INT)                                                                                                \
-    X(LO, "lo", ATTR_INT)             /* integer clip limits of a quantizer, n and p of the papers */                  \
+    X(LO, "lo", ATTR_INT) /* integer clip limits of a quantizer, n and p of the papers */                              \
     X(HI, "hi", ATTR_INT)                                                                                              \
     X(METHOD, "method", ATTR_TEXT)                                                                                     \
     X(BITS, "bits", ATTR_INT)                                                                                          \
-    X(ROLE, "role", ATTR_TEXT)        /* "weight" or "act" */                                                          \
-    X(ROW, "row", ATTR_INT)           /* which recipe row made it */                                                   \
-    X(AXIS, "axis", ATTR_INT)         /* which dimension a rank-1 operand runs along */                                \
-    X(INIT, "init", ATTR_TEXT)        /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */  \
+    X(ROLE, "role", ATTR_TEXT) /* "weight" or "act" */                                                                 \
+    X(ROW, "row", ATTR_INT)    /* which recipe row made it */                                                          \
+    X(AXIS, "axis", ATTR_INT)  /* which dimension a rank-1 operand runs along */                                       \
+    X(INIT, "init", ATTR_TEXT) /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */        \
     X(FAN, "fan", ATTR_INT)                                                                                            \
-    X(VALUE, "value", ATTR_FLOAT)     /* const, and init="value" */                                                    \
-    X(GROUP, "group", ATTR_TEXT)      /* optimizer group of a param: weight, bias, norm, step */                       \
+    X(VALUE, "value", ATTR_FLOAT) /* const, and init="value" */                                                        \
+    X(GROUP, "group", ATTR_TEXT)  /* optimizer group of a param: weight, bias, norm, step */                           \
     X(DECAY, "decay", ATTR_FLOAT)                                                                                      \
     X(NESTEROV, "nesterov", ATTR_BOOL)                                                                                 \
-    X(FLOOR, "floor", ATTR_FLOAT)     /* lower bound kept by an update */
+    X(FLOOR, "floor", ATTR_FLOAT) /* lower bound kept by an update */
 
 typedef enum AttrId {
 #define X(id, text, kind) A_##id,
@@ -115,9 +115,9 @@ typedef union AttrVal {
 typedef struct AttrDef {
     AttrId      id;
     bool        required;
-    AttrVal     fallback;   /* when not required */
-    double      min, max;   /* numbers; both 0: any */
-    const char *choices;    /* text: "zeros|ones"; NULL: any */
+    AttrVal     fallback; /* when not required */
+    double      min, max; /* numbers; both 0: any */
+    const char *choices;  /* text: "zeros|ones"; NULL: any */
     const char *doc;
 } AttrDef;
 
@@ -132,27 +132,27 @@ typedef struct BodyCtx BodyCtx;
 typedef struct GradCtx GradCtx;
 
 typedef enum Traits {
-    T_LEAF     = 1 << 0,  /* no inputs, memory of its own */
-    T_ELTWISE  = 1 << 1,  /* out[i] = body(inputs broadcast to i) */
-    T_REDUCE   = 1 << 2,  /* sums of body over all but the kept dimensions, then final over the kept ones */
-    T_NEST     = 1 << 3,  /* each output element is computed from materialized inputs by loads and small loops */
-    T_LIBRARY  = 1 << 4,  /* a call: conv2d, linear and their gradients */
-    T_VIEW     = 1 << 5,  /* same memory, another shape */
-    T_EFFECT   = 1 << 6,  /* assign, output: kept though nobody uses a result */
-    T_NODIFF   = 1 << 7,  /* no gradient flows through, by meaning (or it exists after autodiff only) */
-    T_RANDOM   = 1 << 8,  /* draws by (seed, stream, step, index) */
+    T_LEAF = 1 << 0,      /* no inputs, memory of its own */
+    T_ELTWISE = 1 << 1,   /* out[i] = body(inputs broadcast to i) */
+    T_REDUCE = 1 << 2,    /* sums of body over all but the kept dimensions, then final over the kept ones */
+    T_NEST = 1 << 3,      /* each output element is computed from materialized inputs by loads and small loops */
+    T_LIBRARY = 1 << 4,   /* a call: conv2d, linear and their gradients */
+    T_VIEW = 1 << 5,      /* same memory, another shape */
+    T_EFFECT = 1 << 6,    /* assign, output: kept though nobody uses a result */
+    T_NODIFF = 1 << 7,    /* no gradient flows through, by meaning (or it exists after autodiff only) */
+    T_RANDOM = 1 << 8,    /* draws by (seed, stream, step, index) */
     T_COMPOSITE = 1 << 9, /* replaced by the decompose pass; no lowering */
     T_COMMUTES = 1 << 10,
-    T_EXACT    = 1 << 11, /* result lies on a grid: compared by equality */
-    T_INIT     = 1 << 12, /* computes the first value of a state from the first batch */
+    T_EXACT = 1 << 11, /* result lies on a grid: compared by equality */
+    T_INIT = 1 << 12,  /* computes the first value of a state from the first batch */
 } Traits;
 
 /* Result type from inputs and attributes. False: reported at `at`, first word the op's name. */
 typedef bool (*InferFn)(const Graph *g, const Value *v, Type *out, Diag *d, Loc at);
 /* Adds gradients of inputs with grad_add(). dy has the type of the value. */
 typedef void (*GradFn)(GradCtx *c, ValueId v, ValueId dy);
-/* ELTWISE: in[i] is input i at this point; the result. REDUCE: returns how many sums; out[] what is added up at this point.
- * NEST: in is NULL, loads by body_load(). */
+/* ELTWISE: in[i] is input i at this point; the result. REDUCE: returns how many sums; out[] what is added up at this
+ * point. NEST: in is NULL, loads by body_load(). */
 typedef int32_t (*BodyFn)(BodyCtx *c, const KVal *in, KVal out[2]);
 /* REDUCE: the result from the sums; in[i] is input i if it has the kept shape, else KVAL_NONE. */
 typedef KVal (*FinalFn)(BodyCtx *c, const KVal *in, const KVal *sum);
@@ -164,11 +164,11 @@ typedef struct OpInfo {
     int32_t        n_attrs;
     uint32_t       traits;
     InferFn        infer;
-    GradFn         grad;       /* NULL only with T_NODIFF, T_LEAF, T_EFFECT */
-    const char    *surrogate;  /* gradient check: the body of which smooth function the gradient belongs to; NULL: its own */
+    GradFn         grad;      /* NULL only with T_NODIFF, T_LEAF, T_EFFECT */
+    const char    *surrogate; /* gradient check: of which smooth function the gradient is; NULL: of its own body */
     BodyFn         body;
     FinalFn        final;
-    KAcc           acc;        /* REDUCE */
+    KAcc           acc; /* REDUCE */
     const char    *doc;
 } OpInfo;
 
@@ -180,7 +180,7 @@ typedef enum OpCode {
 } OpCode;
 
 extern const OpInfo ir_ops[OP_COUNT];
-bool ir_op_parse(const char *text, size_t len, OpCode *out);
+bool                ir_op_parse(const char *text, size_t len, OpCode *out);
 /* Run once at start: every differentiable op has a gradient, every op infers, has doc, and a body where one is due. */
 bool ir_check_tables(Diag *d);
 
@@ -188,8 +188,8 @@ bool ir_check_tables(Diag *d);
 
 /* Where a value came from: a DSL line, and what made it. A fused or rewritten value keeps all. */
 typedef struct Origin {
-    Loc         dsl;  /* the user's line */
-    const char *by;   /* "frontend" or a pass */
+    Loc         dsl; /* the user's line */
+    const char *by;  /* "frontend" or a pass */
 } Origin;
 
 /* Which arena of the program, and where in it (set by plan-memory). */
@@ -204,53 +204,63 @@ struct Value {
     Type        type;
     int32_t     n_in;
     ValueId    *in;
-    AttrVal    *attr;      /* aligned with ir_ops[op].attrs */
-    const char *name;      /* input, param, state, output: symbol, unique in the graph. Else NULL */
-    const char *scope;     /* "s1.b0"; NULL at top level */
+    AttrVal    *attr;  /* aligned with ir_ops[op].attrs */
+    const char *name;  /* input, param, state, output: symbol, unique in the graph. Else NULL */
+    const char *scope; /* "s1.b0"; NULL at top level */
     Origin     *origins;
     int32_t     n_origins; /* >= 1 */
     int32_t     group;     /* kernel or call it belongs to after fuse; -1 */
     Place       place;
-    int32_t     line;      /* of g->file, where it was read; 0: it was not. For messages, never printed back */
-    bool        backward;  /* made by autodiff or later for the gradient */
+    int32_t     line;     /* of g->file, where it was read; 0: it was not. For messages, never printed back */
+    bool        backward; /* made by autodiff or later for the gradient */
 };
 
 /* A fused kernel: the values that carry its number, contiguous in the order. What is used outside it is stored. */
 typedef struct Group {
     const char *name;
-    Kernel     *kernel;    /* after lower; NULL for a library call */
-    ValueId    *bound;     /* bound[i]: the value whose memory buffer i of the kernel is; VALUE_NONE: merged segments */
-    Place      *bound_at;  /* where buffer i begins */
+    Kernel     *kernel;   /* after lower; NULL for a library call */
+    ValueId    *bound;    /* bound[i]: the value whose memory buffer i of the kernel is; VALUE_NONE: merged segments */
+    Place      *bound_at; /* where buffer i begins */
     int32_t     n_bound;
-    bool        segments;  /* one launch over many small tensors of one structure (made by the batch pass) */
+    bool        segments; /* one launch over many small tensors of one structure (made by the batch pass) */
 } Group;
 
 struct Graph {
     Arena      *arena;
     const char *name;
-    const char *file;      /* that its text was read from; NULL: it was built. For messages */
-    VEC(Value) values;     /* by id; dead ones stay */
-    VEC(ValueId) order;    /* the live ones, each after its inputs */
-    VEC(Group) groups;     /* by number */
-    const char *target;    /* "cpu" once layouts are chosen */
+    const char *file;                /* that its text was read from; NULL: it was built. For messages */
+    VEC(Value) values;               /* by id; dead ones stay */
+    VEC(ValueId) order;              /* the live ones, each after its inputs */
+    VEC(Group) groups;               /* by number */
+    const char *target;              /* "cpu" once layouts are chosen */
     int64_t     bytes[MEM_WORK + 1]; /* size of each arena once planned */
 };
 
-Graph       *ir_graph_new(Arena *a, const char *name);
-Graph       *ir_graph_clone(Arena *a, const Graph *g);
-static inline Value *ir_value(const Graph *g, ValueId id) { return &g->values.at[id]; }
-static inline bool   ir_is(const Graph *g, ValueId id, OpCode op) { return ir_value(g, id)->op == op; }
-static inline bool   ir_has(const Graph *g, ValueId id, uint32_t traits) { return (ir_ops[ir_value(g, id)->op].traits & traits) != 0; }
-int64_t      ir_int(const Value *v, AttrId id);  /* INT, BOOL; asserts that the op has it */
-double       ir_float(const Value *v, AttrId id);
-const char  *ir_text(const Value *v, AttrId id); /* never NULL */
+Graph               *ir_graph_new(Arena *a, const char *name);
+Graph               *ir_graph_clone(Arena *a, const Graph *g);
+static inline Value *ir_value(const Graph *g, ValueId id)
+{
+    return &g->values.at[id];
+}
+static inline bool ir_is(const Graph *g, ValueId id, OpCode op)
+{
+    return ir_value(g, id)->op == op;
+}
+static inline bool ir_has(const Graph *g, ValueId id, uint32_t traits)
+{
+    return (ir_ops[ir_value(g, id)->op].traits & traits) != 0;
+}
+int64_t        ir_int(const Value *v, AttrId id); /* INT, BOOL; asserts that the op has it */
+double         ir_float(const Value *v, AttrId id);
+const char    *ir_text(const Value *v, AttrId id); /* never NULL */
 const int64_t *ir_pads(const Value *v, AttrId id);
-ValueId      ir_root(const Graph *g, ValueId id); /* whose memory a view shows; the value itself when it is none */
-ValueId      ir_find(const Graph *g, const char *symbol); /* input, param, state or output; VALUE_NONE */
+ValueId        ir_root(const Graph *g, ValueId id); /* whose memory a view shows; the value itself when it is none */
+ValueId        ir_find(const Graph *g, const char *symbol); /* input, param, state or output; VALUE_NONE */
 /* "s1.b0.conv1" for messages and kernel names: its symbol, or scope and op. */
-const char  *ir_label(Arena *a, const Graph *g, ValueId id);
-/* The place to name in a message: the first user's line known, else the line of the text that the value was read from. */
-Loc          ir_loc(const Graph *g, const Value *v);
+const char *ir_label(Arena *a, const Graph *g, ValueId id);
+/* The place to name in a message: the first user's line known, else the line of the text that the value was read from.
+ */
+Loc ir_loc(const Graph *g, const Value *v);
 
 /* ---- Building and rewriting ------------------------------------------------------------------------------------ */
 
@@ -263,14 +273,15 @@ typedef struct AttrSet {
 #define AT(id_, x) ((AttrSet){ A_##id_, { .s = (x) } })
 #define AP(id_, t, l, b, r) ((AttrSet){ A_##id_, { .pads = { (t), (l), (b), (r) } } })
 
-/* Appends values to `order`. New values take scope and origin from `like` (with `by` as the maker), or from at/scope. */
+/* Appends values to `order`. New values take scope and origin from `like` (with `by` as the maker), or from at/scope.
+ */
 typedef struct Builder {
     Graph      *g;
     Diag       *d;
     const char *by;
     const char *scope;
     Loc         at;
-    ValueId     like;     /* VALUE_NONE: at and scope */
+    ValueId     like; /* VALUE_NONE: at and scope */
     bool        backward;
 } Builder;
 
@@ -290,8 +301,8 @@ void    ir_assign(Builder *b, ValueId leaf, ValueId v);
  *   Rewriter r = ir_rewrite_begin(g, d, "simplify");
  *   for (each id of r.old) { ... ir_keep(&r, id) or ir_replace(&r, id, new) ... }
  *   return ir_rewrite_end(&r);
- * ir_keep appends id with its inputs mapped; ir_replace maps later uses of id, kept or not, to `to` and hands id's origins
- * on; values that are neither kept nor replaced vanish (asserted unused). r.b emits new values in place. */
+ * ir_keep appends id with its inputs mapped; ir_replace maps later uses of id, kept or not, to `to` and hands id's
+ * origins on; values that are neither kept nor replaced vanish (asserted unused). r.b emits new values in place. */
 typedef struct Rewriter {
     Builder  b;
     ValueId *old;
@@ -306,7 +317,7 @@ void     ir_replace(Rewriter *r, ValueId id, ValueId to);
 ValueId  ir_mapped(const Rewriter *r, ValueId id);
 bool     ir_rewrite_end(Rewriter *r);
 /* Copies a value (op, inputs, attributes, origins) to the end of the order, with new inputs. */
-ValueId  ir_copy(Builder *b, ValueId id, const ValueId *in);
+ValueId ir_copy(Builder *b, ValueId id, const ValueId *in);
 
 /* Uses: users[first[id] .. first[id + 1]) are the values that read id, in order. */
 typedef struct Uses {
@@ -319,10 +330,10 @@ int32_t ir_use_count(const Uses *u, ValueId id);
 /* ---- Gradients (used by the autodiff pass; rules in ir/grad.c) ------------------------------------------------- */
 
 struct GradCtx {
-    Builder *b;                                      /* emits with like = the value differentiated */
-    void   (*add)(GradCtx *c, ValueId input, ValueId g); /* input: the value read, g: its gradient, of its type */
-    bool   (*wants)(GradCtx *c, ValueId input);      /* false: nothing trained lies behind this input */
-    bool     batch_in_n;                             /* LSQ: N of an activation's step size counts the batch, too */
+    Builder *b;                                        /* emits with like = the value differentiated */
+    void (*add)(GradCtx *c, ValueId input, ValueId g); /* input: the value read, g: its gradient, of its type */
+    bool (*wants)(GradCtx *c, ValueId input);          /* false: nothing trained lies behind this input */
+    bool batch_in_n;                                   /* LSQ: N of an activation's step size counts the batch, too */
 };
 
 /* ---- Bodies (used by lowering and by tests; rules in ir/body.c) ------------------------------------------------ */
@@ -351,7 +362,7 @@ struct BodyCtx {
 /* After lower, the kernels follow the graph in the text. Never fails: broken IR prints as "<bad %17>". */
 void   ir_print(Str *out, const Graph *g);
 void   ir_print_scope(Str *out, const Graph *g, const char *glob); /* only values under a DSL scope */
-void   ir_show(const Graph *g); /* to stderr; for debuggers: (gdb) call ir_show(g) */
+void   ir_show(const Graph *g);                                    /* to stderr; for debuggers: (gdb) call ir_show(g) */
 Graph *ir_parse(Arena *a, Diag *d, const char *file, const char *text); /* NULL: reported with file and line */
 
 /* Phases: which rules hold. */
@@ -368,7 +379,7 @@ const char *phase_name(Phase p);
 /* Message = rule, values, locations. False: reported. */
 bool ir_verify(const Graph *g, Phase phase, Diag *d);
 /* Line diff of two texts in unified form (3 lines of context); "" when equal. */
-void text_diff(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text);
+void    text_diff(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text);
 Hash128 ir_hash(const Graph *g);
 
 /* docs/ops.md from the tables. */

@@ -451,12 +451,13 @@ static void doc_overview(Str *out)
 
 void ir_ops_doc(Str *out)
 {
-    str_add(out,
-            "# Ops of the graph IR\n\n"
-            "Made from `ir/ops.def` and the attribute lists of `ir/ops.c` by `tools/make-docs`; do not edit by hand.\n\n"
-            "Operands of element-wise ops may be a scalar, a rank-1 vector along dimension `axis` (1 where the op has "
-            "no such attribute), or of the same rank with dimensions equal or 1. The result has the shape of the "
-            "largest. Attributes that have their default are not printed.\n\n");
+    str_add(
+        out,
+        "# Ops of the graph IR\n\n"
+        "Made from `ir/ops.def` and the attribute lists of `ir/ops.c` by `tools/make-docs`; do not edit by hand.\n\n"
+        "Operands of element-wise ops may be a scalar, a rank-1 vector along dimension `axis` (1 where the op has "
+        "no such attribute), or of the same rank with dimensions equal or 1. The result has the shape of the "
+        "largest. Attributes that have their default are not printed.\n\n");
     doc_overview(out);
     for (int32_t op = 0; op < OP_COUNT; op++)
         doc_op(out, &ir_ops[op]);

@@ -5,9 +5,15 @@
 #include "passes/passes.h"
 
 /* A set of values, as bits. */
-typedef uint64_t *ValueSet;
-static inline bool set_has(ValueSet s, ValueId v) { return (s[v >> 6] >> (v & 63) & 1) != 0; }
-static inline void set_put(ValueSet s, ValueId v) { s[v >> 6] |= (uint64_t)1 << (v & 63); }
+typedef uint64_t  *ValueSet;
+static inline bool set_has(ValueSet s, ValueId v)
+{
+    return (s[v >> 6] >> (v & 63) & 1) != 0;
+}
+static inline void set_put(ValueSet s, ValueId v)
+{
+    s[v >> 6] |= (uint64_t)1 << (v & 63);
+}
 
 /* The index space of a kernel: a physical shape. Two values of one space are computed by one loop nest. */
 typedef struct Space {
@@ -19,18 +25,18 @@ typedef struct FuseCtx {
     PassCtx  *c;
     Graph    *g;
     Uses      uses;
-    int32_t   n, words;   /* values when the pass began; words of a set */
-    bool     *stored;     /* by value: has memory of its own */
-    ValueSet *leaves;     /* by value: the full-size stored values read to compute it in place; NULL: not computed in place */
+    int32_t   n, words; /* values when the pass began; words of a set */
+    bool     *stored;   /* by value: has memory of its own */
+    ValueSet *leaves;   /* by value: stored full-size values read to compute it in place; NULL: it never is */
 } FuseCtx;
 
 /* The space in which a value's body runs: its own for ELTWISE and NEST, its largest input's for REDUCE. */
 Space fuse_space(const Graph *g, ValueId v);
 bool  space_eq(Space a, Space b);
 /* Computed where it is used: element-wise, not stored. */
-bool  fuse_virtual(const FuseCtx *f, ValueId v);
+bool fuse_virtual(const FuseCtx *f, ValueId v);
 /* The input is read at every point of the space, not broadcast. */
-bool  fuse_full_size(const FuseCtx *f, ValueId input, Space s);
+bool fuse_full_size(const FuseCtx *f, ValueId input, Space s);
 
 /* Appends the views of a value that has just been written, and theirs, to the order. */
 void fuse_write_views(Graph *g, const Uses *u, ValueId of);

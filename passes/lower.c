@@ -106,8 +106,8 @@ static bool lower_makes(const Graph *g, ValueId m, ValueId x)
     return m == x || (p.kind != MEM_NONE && p.kind == q.kind && p.offset == q.offset);
 }
 
-/* True when the first `period` values, repeated, have the ops of the whole group and no value reads what another part makes
- * or updates. */
+/* True when the first `period` values, repeated, have the ops of the whole group and no value reads what another part
+ * makes or updates. */
 static bool lower_is_period(const Graph *g, Part p, int32_t period)
 {
     for (int32_t i = 0; i < p.n; i++) {

@@ -13,11 +13,12 @@ typedef struct Part {
 /* A kernel and where each of its buffers lies. */
 typedef struct Lowered {
     Kernel  *kernel;
-    ValueId *bound;    /* by buffer: the value that was bound to it first */
+    ValueId *bound; /* by buffer: the value that was bound to it first */
     Place   *bound_at;
 } Lowered;
 
-/* flat: one axis over all elements (every operand has the space's shape or is a scalar), so that parts can be merged. */
+/* flat: one axis over all elements (every operand has the space's shape or is a scalar), so that parts can be merged.
+ */
 Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, const char *title, bool flat);
 
 #endif

@@ -1,6 +1,6 @@
 /* passes.h: the pass manager and what passes see. A pass is one row of passes.def and one function; it has no static
- * variables, prints nothing, calls no other pass. Everything else - verify, time, count, dump, diff, bisect, reproduce -
- * is the manager's (manager.c, dump.c, bisect.c).
+ * variables, prints nothing, calls no other pass. Everything else - verify, time, count, dump, diff, bisect, reproduce
+ * - is the manager's (manager.c, dump.c, bisect.c).
  *
  * Tested by tests/golden and tests/unit/test_manager.c; each pass says what tests it. */
 #ifndef DETENT_PASSES_H
@@ -13,7 +13,7 @@
 /* A method is a row of passes/methods.def. */
 typedef struct MethodInfo {
     const char *name, *doc;
-    bool        quantizes;    /* false: float */
+    bool        quantizes; /* false: float */
 } MethodInfo;
 extern const MethodInfo pass_methods[];
 extern const int32_t    pass_n_methods;
@@ -22,20 +22,21 @@ extern const int32_t    pass_n_methods;
  * Later rows win. */
 typedef struct RecipeRow {
     const char *pattern;
-    const char *role;   /* "weight", "act", or NULL: both */
-    int32_t     bits;   /* 2..8; 0: leave in float */
-    const char *what;   /* who says it, for messages: "--layer" */
+    const char *role; /* "weight", "act", or NULL: both */
+    int32_t     bits; /* 2..8; 0: leave in float */
+    const char *what; /* who says it, for messages: "--layer" */
 } RecipeRow;
 
 typedef struct Recipe {
-    const char *method;         /* row of pass_methods */
+    const char *method; /* row of pass_methods */
     int32_t     weight_bits, act_bits;
-    int32_t     edge_bits;      /* first and last layer; 0: like the others; 8 by default */
-    VEC(RecipeRow) rows;        /* after the defaults; each must match something */
-    bool        batch_in_n;     /* LSQ gradient scale counts the batch, too (not the paper's way) */
+    int32_t     edge_bits; /* first and last layer; 0: like the others; 8 by default */
+    VEC(RecipeRow) rows;   /* after the defaults; each must match something */
+    bool batch_in_n;       /* LSQ gradient scale counts the batch, too (not the paper's way) */
 } Recipe;
 
-/* "w4a4", "w8a8", "float" -> bits. False: reported. `what` begins the message: what the text was given as ("--bits"). */
+/* "w4a4", "w8a8", "float" -> bits. False: reported. `what` begins the message: what the text was given as ("--bits").
+ */
 bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text);
 /* PATTERN=wNaM (or PATTERN=float): one more row. */
 bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text);
@@ -46,7 +47,8 @@ typedef struct QuantizerInfo {
     int64_t     lo, hi;
 } QuantizerInfo;
 
-/* ---- What passes are told ------------------------------------------------------------------------------------------ */
+/* ---- What passes are told ------------------------------------------------------------------------------------------
+ */
 
 typedef struct OptimizerConfig {
     double momentum, weight_decay;
@@ -55,9 +57,9 @@ typedef struct OptimizerConfig {
 
 /* Numbers of the target that passes may look at; no API of it. */
 typedef struct Target {
-    const char *name;          /* "cpu" */
-    Layout      image_layout;  /* of rank-4 activations */
-    int64_t     align_bytes;   /* of every value's offset */
+    const char *name;         /* "cpu" */
+    Layout      image_layout; /* of rank-4 activations */
+    int64_t     align_bytes;  /* of every value's offset */
 } Target;
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------- */
@@ -74,11 +76,11 @@ typedef struct PassCtx {
     const Recipe          *recipe;
     const OptimizerConfig *optimizer;
     const Target          *target;
-    VEC(PassStat) stats;            /* in the graph's arena */
-    VEC(QuantizerInfo) quantizers;  /* in the graph's arena */
-    Str                   *explain; /* NULL, or lines of --explain-fusion */
-    const char            *explain_scope; /* glob; NULL: all */
-    Arena                 *keep;    /* lives as long as the graph */
+    VEC(PassStat) stats;           /* in the graph's arena */
+    VEC(QuantizerInfo) quantizers; /* in the graph's arena */
+    Str        *explain;           /* NULL, or lines of --explain-fusion */
+    const char *explain_scope;     /* glob; NULL: all */
+    Arena      *keep;              /* lives as long as the graph */
 } PassCtx;
 
 void pass_count(PassCtx *c, const char *stat, int64_t n); /* adds to a counter shown by --pass-stats */
@@ -86,15 +88,15 @@ void pass_explain(PassCtx *c, const Graph *g, ValueId v, const char *fmt, ...) D
 
 typedef enum PassFlags {
     PASS_REQUIRED = 1, /* never skipped */
-    PASS_TEST     = 2  /* for tests of the manager itself: not in the default pipeline */
+    PASS_TEST = 2      /* for tests of the manager itself: not in the default pipeline */
 } PassFlags;
 
 typedef struct PassInfo {
     const char *name, *doc;
     uint32_t    flags;
-    uint32_t    steps;  /* bit mask of (1 << StepKind): where it runs */
-    Phase       phase;  /* rules that hold after it */
-    bool      (*run)(PassCtx *c, Graph *g); /* "changed"; the graph is edited in place */
+    uint32_t    steps;                 /* bit mask of (1 << StepKind): where it runs */
+    Phase       phase;                 /* rules that hold after it */
+    bool (*run)(PassCtx *c, Graph *g); /* "changed"; the graph is edited in place */
 } PassInfo;
 
 typedef enum PassId {
@@ -109,35 +111,36 @@ extern const PassInfo pass_table[PASS_COUNT];
 
 /* One field a flag; filled by opts_parse() from pass_option_defs (see `detent compile --help`). */
 typedef struct PassOptions {
-    StrList     print_before, print_after;       /* pass names, "pass:2" the second occurrence */
+    StrList     print_before, print_after; /* pass names, "pass:2" the second occurrence */
     bool        print_after_all, print_after_change, print_diff;
     const char *print_dir, *print_scope;
-    StrList     passes, disable;                 /* whole pipeline; switched off (optional ones only) */
+    StrList     passes, disable; /* whole pipeline; switched off (optional ones only) */
     const char *stop_after;
     bool        print_pipeline, pass_stats, pass_timing;
-    const char *verify;                          /* changed | all | off */
+    const char *verify; /* changed | all | off */
     bool        verify_roundtrip, verify_changed;
-    int64_t     bisect;                          /* run only the first N optional passes; -1: all */
-    const char *bisect_run;                      /* command that succeeds for a good graph; see bisect.c */
+    int64_t     bisect;     /* run only the first N optional passes; -1: all */
+    const char *bisect_run; /* command that succeeds for a good graph; see bisect.c */
     const char *crash_dir;
-    const char *explain_fusion;                  /* NULL: off; "": everything; else a scope */
+    const char *explain_fusion; /* NULL: off; "": everything; else a scope */
     bool        print_plan;
-    const char *dump_kernels;                    /* directory (used by codegen) */
+    const char *dump_kernels; /* directory (used by codegen) */
 } PassOptions;
 extern const OptDef  pass_option_defs[];
 extern const int32_t pass_n_option_defs;
 
-/* Runs the pipeline. Text that flags ask for goes to `out`. False: reported (a user's mistake) - a bug of ours writes the
- * reproducer to crash_dir and aborts. `stopped`: --stop-after or --passes ended it before lowering (may be NULL). */
+/* Runs the pipeline. Text that flags ask for goes to `out`. False: reported (a user's mistake) - a bug of ours writes
+ * the reproducer to crash_dir and aborts. `stopped`: --stop-after or --passes ended it before lowering (may be NULL).
+ */
 bool passes_run(PassCtx *c, Graph *g, const PassOptions *opt, FILE *out, bool *stopped) DT_CHECKED;
-/* --bisect-run: runs the shell command opt->bisect_run for N = 0, 1, ... optional passes (binary search; it gets N as {N}
- * and as DETENT_BISECT, which passes_run obeys like --bisect) and prints the first N with which it fails. The number of
- * that pass; 0: it fails without any, or with none; -1: reported. */
+/* --bisect-run: runs the shell command opt->bisect_run for N = 0, 1, ... optional passes (binary search; it gets N as
+ * {N} and as DETENT_BISECT, which passes_run obeys like --bisect) and prints the first N with which it fails. The
+ * number of that pass; 0: it fails without any, or with none; -1: reported. */
 int32_t passes_bisect_run(Arena *a, Diag *d, const PassOptions *opt, StepKind step, FILE *out) DT_CHECKED;
 /* The table of --print-plan: value, bytes, first and last launch, offset; peak and the three largest alive there; bytes
  * saved for backward by kind. */
 void    passes_print_plan(Str *out, const Graph *g);
 int64_t passes_saved_bytes(const Graph *g); /* made in forward, read in backward; weights and inputs not counted */
-void    passes_doc(Str *out); /* docs/passes.md */
+void    passes_doc(Str *out);               /* docs/passes.md */
 
 #endif

@@ -7,9 +7,10 @@
 /* A value that has memory of its own. */
 typedef struct Stored {
     ValueId v;
-    int32_t first, last; /* groups; the one that makes it, the last that reads it (its number of groups: the host does) */
+    int32_t first,
+        last; /* groups; the one that makes it, the last that reads it (its number of groups: the host does) */
     int64_t bytes;
-    ValueId leaf;        /* stored over this param or state; VALUE_NONE */
+    ValueId leaf; /* stored over this param or state; VALUE_NONE */
     bool    output;
 } Stored;
 

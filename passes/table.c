@@ -40,10 +40,11 @@ static void doc_passes(Str *out, const char *title, uint32_t test)
 
 void passes_doc(Str *out)
 {
-    str_add(out,
-            "# Passes\n\n"
-            "Made from `passes/passes.def`, `passes/methods.def` and `passes/options.c` by `tools/make-docs`; do not edit "
-            "by hand.\n");
+    str_add(
+        out,
+        "# Passes\n\n"
+        "Made from `passes/passes.def`, `passes/methods.def` and `passes/options.c` by `tools/make-docs`; do not edit "
+        "by hand.\n");
     doc_passes(out, "The default pipeline, in order", 0);
     str_add(out, "\nA pass that is not required may be left out (`--disable-pass`, `--bisect`): the step computes the "
                  "same numbers.\n");

@@ -1,6 +1,6 @@
-/* program.h: the compiled step. A Program is plain data: arenas, buffers in them, a list of launches. It is made once by
- * codegen and run many times by exec.c with nothing but this header: no allocation, no creation of library objects, no
- * work on shapes after prepare.
+/* program.h: the compiled step. A Program is plain data: arenas, buffers in them, a list of launches. It is made once
+ * by codegen and run many times by exec.c with nothing but this header: no allocation, no creation of library objects,
+ * no work on shapes after prepare.
  *
  * Programs of one model (init, train, eval) share the param and state arenas: same names, same offsets.
  *
@@ -27,13 +27,13 @@ typedef struct ProgTensor {
     DType       dtype;
     int32_t     rank;
     int64_t     dim[4];
-    bool        nhwc;      /* physical layout; else row-major in logical order */
+    bool        nhwc; /* physical layout; else row-major in logical order */
     int64_t     elems, bytes;
     MemRef      at;
-    const char *init;      /* params, states: "zeros", "ones", "kaiming", "torch", "value" */
+    const char *init; /* params, states: "zeros", "ones", "kaiming", "torch", "value" */
     double      init_value;
     int64_t     fan;
-    const char *group;     /* params: weight, bias, norm, step */
+    const char *group; /* params: weight, bias, norm, step */
 } ProgTensor;
 
 /* A generated kernel, however it is executed. `run` does work units [lo, hi) of `units`; units are independent. When
@@ -52,7 +52,14 @@ typedef struct KernelImage {
 
 /* Library calls. Buffers in this order: CONV_FWD x, w, [bias], y; CONV_BWD_X dy, w, dx; CONV_BWD_W dy, x, dw;
  * LINEAR_* likewise. Activations are NHWC (or rows for rank 2), weights row-major [K, C/groups, R, S] or [O, I]. */
-typedef enum CallKind { CALL_CONV_FWD, CALL_CONV_BWD_X, CALL_CONV_BWD_W, CALL_LINEAR_FWD, CALL_LINEAR_BWD_X, CALL_LINEAR_BWD_W } CallKind;
+typedef enum CallKind {
+    CALL_CONV_FWD,
+    CALL_CONV_BWD_X,
+    CALL_CONV_BWD_W,
+    CALL_LINEAR_FWD,
+    CALL_LINEAR_BWD_X,
+    CALL_LINEAR_BWD_W
+} CallKind;
 typedef struct CallDesc {
     CallKind kind;
     bool     bias;
@@ -64,19 +71,19 @@ typedef struct CallDesc {
 typedef enum LaunchKind { LAUNCH_KERNEL, LAUNCH_CALL } LaunchKind;
 enum { CALL_MAX_BUFS = 4 };
 typedef struct Launch {
-    LaunchKind   kind;
-    const char  *name;    /* "s1.b0.bn1 relu qdq": for profiles and messages */
-    bool         backward;
-    int32_t      image;   /* KERNEL: index into images */
-    CallDesc     call;    /* CALL */
+    LaunchKind    kind;
+    const char   *name; /* "s1.b0.bn1 relu qdq": for profiles and messages */
+    bool          backward;
+    int32_t       image; /* KERNEL: index into images */
+    CallDesc      call;  /* CALL */
     const MemRef *bufs;
-    int32_t      n_bufs;
-    int64_t      scratch_bytes;
+    int32_t       n_bufs;
+    int64_t       scratch_bytes;
 } Launch;
 
 typedef struct Program {
     Arena       *arena;
-    const char  *name;              /* "train", "eval", "init" */
+    const char  *name; /* "train", "eval", "init" */
     int64_t      bytes[ARENA_COUNT];
     ProgTensor  *tensors;
     int32_t      n_tensors;
@@ -84,24 +91,24 @@ typedef struct Program {
     int32_t      n_images;
     Launch      *launches;
     int32_t      n_launches;
-    int64_t      saved_bytes;       /* made in forward, read in backward */
+    int64_t      saved_bytes; /* made in forward, read in backward */
 } Program;
 
 const ProgTensor *program_tensor(const Program *p, const char *name); /* NULL: none */
 
 /* ---- Backends -------------------------------------------------------------------------------------------------- */
 
-/* How library calls are executed: oneDNN (runtime/onednn) or plain loops (runtime/reference.c). One thread at a time may
- * use a CallLib; its programs may be many. */
+/* How library calls are executed: oneDNN (runtime/onednn) or plain loops (runtime/reference.c). One thread at a time
+ * may use a CallLib; its programs may be many. */
 typedef struct CallLib {
-    const char *name;    /* "oneDNN 2.6.3 (avx512_core_vnni)" */
+    const char *name; /* "oneDNN 2.6.3 (avx512_core_vnni)" */
     void       *self;
-    int64_t   (*scratch_bytes)(void *self, const CallDesc *call);
+    int64_t (*scratch_bytes)(void *self, const CallDesc *call);
     /* Made once a launch; NULL: reported. */
-    void     *(*prepare)(void *self, Diag *d, const CallDesc *call);
-    void      (*run)(void *self, void *prepared, void *const *bufs, void *scratch);
-    void      (*release)(void *self); /* everything prepared, too */
-    void      (*unprepare)(void *self, void *prepared); /* gives one prepare back; NULL: nothing to give back */
+    void *(*prepare)(void *self, Diag *d, const CallDesc *call);
+    void (*run)(void *self, void *prepared, void *const *bufs, void *scratch);
+    void (*release)(void *self);                   /* everything prepared, too */
+    void (*unprepare)(void *self, void *prepared); /* gives one prepare back; NULL: nothing to give back */
 } CallLib;
 CallLib *calllib_reference(Arena *a);
 CallLib *calllib_onednn(Arena *a, Diag *d, int threads); /* NULL: reported (not built in) */
@@ -114,14 +121,14 @@ void reference_call(const CallDesc *call, void *const *bufs, float *abs_sums);
 /* Memory and prepared calls of a set of programs that share params and states. */
 typedef struct Exec Exec;
 typedef struct ExecOptions {
-    int  threads;     /* 0: what OpenMP says */
-    bool profile;     /* keep time per launch */
+    int  threads; /* 0: what OpenMP says */
+    bool profile; /* keep time per launch */
 } ExecOptions;
 Exec *exec_new(Arena *a, Diag *d, CallLib *lib, ExecOptions opt);
 /* Allocates arenas (the largest need of all programs added; param and state as in the first), prepares calls. The index
  * of the program, or -1: reported. */
 int32_t exec_add(Exec *e, Program *p) DT_CHECKED;
-void    exec_run(Exec *e, int32_t program);               /* one step */
+void    exec_run(Exec *e, int32_t program); /* one step */
 void   *exec_ptr(Exec *e, int32_t program, const ProgTensor *t);
 int     exec_threads(const Exec *e);
 double  exec_launch_seconds(const Exec *e, int32_t program, int32_t launch); /* total, with profile */

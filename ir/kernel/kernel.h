@@ -54,8 +54,8 @@ typedef enum AxisKind { AXIS_PAR, AXIS_RED, AXIS_SEQ } AxisKind;
 
 typedef struct Axis {
     const char *name;
-    int64_t     extent;   /* >= 0; ignored when seg_col >= 0 */
-    int32_t     seg_col;  /* >= 0: the extent is this integer column of the segment table */
+    int64_t     extent;  /* >= 0; ignored when seg_col >= 0 */
+    int32_t     seg_col; /* >= 0: the extent is this integer column of the segment table */
     AxisKind    kind;
 } Axis;
 
@@ -66,15 +66,18 @@ typedef struct Affine {
     int64_t coef[KERNEL_MAX_AXES];
 } Affine;
 
-static inline Affine affine_const(int64_t c0) { return (Affine){ .c0 = c0, .seg_col = -1 }; }
+static inline Affine affine_const(int64_t c0)
+{
+    return (Affine){ .c0 = c0, .seg_col = -1 };
+}
 static inline Affine affine_axis(int axis, int64_t coef)
 {
     Affine a = { .seg_col = -1 };
     a.coef[axis] = coef;
     return a;
 }
-Affine affine_add(Affine a, Affine b);          /* at most one of them has a segment column */
-Affine affine_scale(Affine a, int64_t factor);  /* no segment column */
+Affine affine_add(Affine a, Affine b);         /* at most one of them has a segment column */
+Affine affine_scale(Affine a, int64_t factor); /* no segment column */
 
 /* ---- Buffers --------------------------------------------------------------------------------------------------- */
 
@@ -94,33 +97,33 @@ typedef struct KBuf {
 
 /*    id      text      args  rule; S: f32, i32 or u32 (all arguments alike), result of the same type */
 #define K_OPS(X)                                                                                                       \
-    X(CONST, "const", 0, KR_IMM)      /* const.f32 0x1p-3, const.i32 -7, const.u32 9, const.bool 1 */                  \
-    X(INDEX, "index", 0, KR_I32)      /* index 16*p + c: the affine form as i32 */                                     \
-    X(SEGF, "segf", 0, KR_F32)        /* segf col: float column of the segment table */                                \
-    X(LOAD, "load", 0, KR_LOAD)       /* load b[affine + %dyn], guard %g: 0 where the guard is false (b is not read) */ \
-    X(STORE, "store", 1, KR_NONE)     /* store b[affine + %dyn], %v, guard %g */                                       \
+    X(CONST, "const", 0, KR_IMM)  /* const.f32 0x1p-3, const.i32 -7, const.u32 9, const.bool 1 */                      \
+    X(INDEX, "index", 0, KR_I32)  /* index 16*p + c: the affine form as i32 */                                         \
+    X(SEGF, "segf", 0, KR_F32)    /* segf col: float column of the segment table */                                    \
+    X(LOAD, "load", 0, KR_LOAD)   /* load b[affine + %dyn], guard %g: 0 where the guard is false (b is not read) */    \
+    X(STORE, "store", 1, KR_NONE) /* store b[affine + %dyn], %v, guard %g */                                           \
     X(ADD, "add", 2, KR_S)                                                                                             \
     X(SUB, "sub", 2, KR_S)                                                                                             \
-    X(MUL, "mul", 2, KR_S)            /* integers wrap */                                                              \
-    X(DIV, "div", 2, KR_S)            /* f32: correctly rounded; i32: floor; u32; a divisor 0 gives 0 for integers */  \
-    X(REM, "rem", 2, KR_INT)          /* i32: a - floor(a / b) * b, never negative for b > 0 */                        \
-    X(FMA, "fma", 3, KR_F32)          /* one rounding */                                                               \
-    X(MIN, "min", 2, KR_S)            /* f32: a NaN gives the other operand; min(x, y) = x < y ? x : y otherwise */     \
-    X(MAX, "max", 2, KR_S)            /* max(x, y) = x > y ? x : y otherwise (so max(-0, +0) is the second) */         \
+    X(MUL, "mul", 2, KR_S)   /* integers wrap */                                                                       \
+    X(DIV, "div", 2, KR_S)   /* f32: correctly rounded; i32: floor; u32; a divisor 0 gives 0 for integers */           \
+    X(REM, "rem", 2, KR_INT) /* i32: a - floor(a / b) * b, never negative for b > 0 */                                 \
+    X(FMA, "fma", 3, KR_F32) /* one rounding */                                                                        \
+    X(MIN, "min", 2, KR_S)   /* f32: a NaN gives the other operand; min(x, y) = x < y ? x : y otherwise */             \
+    X(MAX, "max", 2, KR_S)   /* max(x, y) = x > y ? x : y otherwise (so max(-0, +0) is the second) */                  \
     X(NEG, "neg", 1, KR_S)                                                                                             \
     X(ABS, "abs", 1, KR_F32)                                                                                           \
-    X(RINT, "rint", 1, KR_F32)        /* half to even */                                                               \
+    X(RINT, "rint", 1, KR_F32) /* half to even */                                                                      \
     X(FLOOR, "floor", 1, KR_F32)                                                                                       \
-    X(SQRT, "sqrt", 1, KR_F32)        /* correctly rounded */                                                          \
-    X(EXP, "exp", 1, KR_F32)          /* < 2 ulp; expanded before it is run */                                         \
-    X(LOG, "log", 1, KR_F32)          /* < 2 ulp; expanded before it is run */                                         \
-    X(LT, "lt", 2, KR_CMP)            /* comparisons with NaN are false (ne: true) */                                  \
+    X(SQRT, "sqrt", 1, KR_F32) /* correctly rounded */                                                                 \
+    X(EXP, "exp", 1, KR_F32)   /* < 2 ulp; expanded before it is run */                                                \
+    X(LOG, "log", 1, KR_F32)   /* < 2 ulp; expanded before it is run */                                                \
+    X(LT, "lt", 2, KR_CMP)     /* comparisons with NaN are false (ne: true) */                                         \
     X(LE, "le", 2, KR_CMP)                                                                                             \
     X(GT, "gt", 2, KR_CMP)                                                                                             \
     X(GE, "ge", 2, KR_CMP)                                                                                             \
     X(EQ, "eq", 2, KR_CMP)                                                                                             \
     X(NE, "ne", 2, KR_CMP)                                                                                             \
-    X(AND, "and", 2, KR_BITS)         /* bool, u32 or i32 */                                                           \
+    X(AND, "and", 2, KR_BITS) /* bool, u32 or i32 */                                                                   \
     X(OR, "or", 2, KR_BITS)                                                                                            \
     X(XOR, "xor", 2, KR_BITS)                                                                                          \
     X(NOT, "not", 1, KR_BITS)                                                                                          \
@@ -130,11 +133,11 @@ typedef struct KBuf {
     X(CVT, "cvt", 1, KR_IMM)          /* cvt.i32 %f: toward zero, saturating, NaN is 0; i32<->u32 keep the bits; */    \
                                       /* to f32: nearest even; bool is 0 or 1 */                                       \
     X(BITCAST, "bitcast", 1, KR_IMM)  /* bitcast.u32 %f and back */                                                    \
-    X(PHILOX, "philox", 5, KR_U32)    /* philox %seed_lo, %seed_hi, %stream, %substream, %index (all u32): rng_u32() */ \
-    X(ACC, "acc", 1, KR_SAME)         /* acc.sum|min|max %v: inside a loop, over the innermost loop; at the top of the */ \
-                                      /* body, over the red axes. Its value is the total, seen after the loop, or in */  \
-                                      /* `final`. Starts at 0, +inf, -inf (i32: 0, INT32_MAX, INT32_MIN). */           \
-    X(LOOP, "loop", 0, KR_NONE)       /* loop c { ... }: the instructions of `region`, for each point of a seq axis */
+    X(PHILOX, "philox", 5, KR_U32) /* philox %seed_lo, %seed_hi, %stream, %substream, %index (all u32): rng_u32() */   \
+    X(ACC, "acc", 1, KR_SAME)      /* acc.sum|min|max %v: inside a loop, over the innermost loop; at the top of the */ \
+                                   /* body, over the red axes. Its value is the total, seen after the loop, or in */   \
+                                   /* `final`. Starts at 0, +inf, -inf (i32: 0, INT32_MAX, INT32_MIN). */              \
+    X(LOOP, "loop", 0, KR_NONE)    /* loop c { ... }: the instructions of `region`, for each point of a seq axis */
 
 typedef enum KOp {
 #define X(id, text, args, rule) K_##id,
@@ -143,7 +146,20 @@ typedef enum KOp {
         K_COUNT
 } KOp;
 
-typedef enum KRule { KR_NONE, KR_IMM, KR_F32, KR_I32, KR_U32, KR_S, KR_INT, KR_CMP, KR_BITS, KR_SELECT, KR_SAME, KR_LOAD } KRule;
+typedef enum KRule {
+    KR_NONE,
+    KR_IMM,
+    KR_F32,
+    KR_I32,
+    KR_U32,
+    KR_S,
+    KR_INT,
+    KR_CMP,
+    KR_BITS,
+    KR_SELECT,
+    KR_SAME,
+    KR_LOAD
+} KRule;
 
 typedef struct KOpInfo {
     const char *text;
@@ -157,19 +173,19 @@ typedef enum KAcc { KACC_SUM, KACC_MIN, KACC_MAX } KAcc;
 typedef VEC(KVal) KRegion; /* instruction ids, in order */
 
 typedef struct KInst {
-    KOp     op;
-    KType   type;                  /* of the result; KT_NONE: no result */
-    KVal    arg[KERNEL_MAX_ARGS];  /* STORE: arg[0] the value */
+    KOp   op;
+    KType type;                 /* of the result; KT_NONE: no result */
+    KVal  arg[KERNEL_MAX_ARGS]; /* STORE: arg[0] the value */
     union {
         float    f;
         int32_t  i;
         uint32_t u;
-    } imm;                         /* CONST (a bool in i), SEGF (column in i), LOOP (axis in i), ACC (KAcc in i) */
-    int32_t buf;                   /* LOAD, STORE */
-    Affine  addr;                  /* LOAD, STORE, INDEX */
-    KVal    dyn;                   /* LOAD, STORE: i32 added to the address; KVAL_NONE */
-    KVal    guard;                 /* LOAD, STORE: bool; KVAL_NONE: always */
-    KRegion region;                /* LOOP */
+    } imm;          /* CONST (a bool in i), SEGF (column in i), LOOP (axis in i), ACC (KAcc in i) */
+    int32_t buf;    /* LOAD, STORE */
+    Affine  addr;   /* LOAD, STORE, INDEX */
+    KVal    dyn;    /* LOAD, STORE: i32 added to the address; KVAL_NONE */
+    KVal    guard;  /* LOAD, STORE: bool; KVAL_NONE: always */
+    KRegion region; /* LOOP */
 } KInst;
 
 /* ---- Segments: one launch over many tensors -------------------------------------------------------------------- */
@@ -191,28 +207,28 @@ typedef struct Kernel {
     const char *title; /* for people: DSL names and what was fused; may be "" */
     const char *core;  /* NULL: nest. Else the named contraction ("conv", "gemm", "depthwise") that a backend may tile
                           as it likes: same meaning (integer sums are exact in any order) */
-    Loc         loc;
-    int32_t     n_axes;
-    Axis        axes[KERNEL_MAX_AXES];
-    int32_t     vec;   /* axis walked by vector lanes, the one of stride 1; -1: none */
+    Loc     loc;
+    int32_t n_axes;
+    Axis    axes[KERNEL_MAX_AXES];
+    int32_t vec; /* axis walked by vector lanes, the one of stride 1; -1: none */
     VEC(KBuf) bufs;
     VEC(KInst) insts;
-    KRegion  body, final; /* final: once per par point, after all red points; loads there see body's stores */
-    int64_t  chunks;   /* the flattened red index of extent R is cut in `chunks` runs of ceil(R / chunks) (last: rest) */
-    int32_t  lanes;    /* power of two. The order of a reduction, which every backend keeps: element number e of a run goes
-                          to accumulator e % lanes, in increasing e; then for (s = lanes / 2; s > 0; s /= 2) a[i] = a[i] (+)
-                          a[i + s] for i < s; then total = identity (+) run 0 (+) run 1 ... in increasing order. */
+    KRegion body, final; /* final: once per par point, after all red points; loads there see body's stores */
+    int64_t chunks; /* the flattened red index of extent R is cut in `chunks` runs of ceil(R / chunks) (last: rest) */
+    int32_t lanes;  /* power of two. The order of a reduction, which every backend keeps: element number e of a run goes
+                       to accumulator e % lanes, in increasing e; then for (s = lanes / 2; s > 0; s /= 2) a[i] = a[i] (+)
+                       a[i + s] for i < s; then total = identity (+) run 0 (+) run 1 ... in increasing order. */
     SegTable seg;
 } Kernel;
 
 /* Sets chunks and lanes as functions of extents alone (never of threads or width):
  * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 64: 1, >= 32: 2, >= 16: 4, else 8.
  * chunks: clamp(ceil(R * C / 32768), 1, 64). With segments `chunks` is decided for each row by the same rule. */
-void kernel_choose_reduction(Kernel *k);
-int64_t kernel_chunks(const Kernel *k, int32_t row);              /* of one segment row; row 0 without segments */
+void    kernel_choose_reduction(Kernel *k);
+int64_t kernel_chunks(const Kernel *k, int32_t row); /* of one segment row; row 0 without segments */
 int64_t kernel_extent(const Kernel *k, int32_t axis, int32_t row);
-bool    kernel_has_reduction(const Kernel *k);                    /* an `acc` at the top of the body */
-int64_t kernel_red_extent(const Kernel *k, int32_t row);          /* R */
+bool    kernel_has_reduction(const Kernel *k);           /* an `acc` at the top of the body */
+int64_t kernel_red_extent(const Kernel *k, int32_t row); /* R */
 
 /* ---- Building -------------------------------------------------------------------------------------------------- */
 
@@ -225,7 +241,7 @@ typedef struct KBuilder {
 Kernel  *kernel_new(Arena *a, const char *name, const char *title);
 int32_t  kernel_add_axis(Kernel *k, const char *name, int64_t extent, AxisKind kind);
 int32_t  kernel_add_buf(Kernel *k, const char *name, DType dtype, int64_t elems, BufMode mode);
-KBuilder kb_new(Kernel *k); /* begins in the body */
+KBuilder kb_new(Kernel *k);     /* begins in the body */
 void     kb_final(KBuilder *b); /* from here on: the final region */
 
 /* Constants and pure instructions of the same form in the same region are made once (local CSE), except loads from a
@@ -258,11 +274,12 @@ void kernel_collapse(Kernel *k);
 /* One kernel over `n` kernels that differ only in extents, address constants, float constants and buffers' sizes:
  * buffer j of part i lies at element base[i * n_bufs + j] of the merged buffer j, whose size is elems[j].
  * NULL: they differ in more than that (`*why` says what). A part without a vec axis cannot be merged. */
-Kernel *kernel_merge_segments(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems, const char **why);
+Kernel *kernel_merge_segments(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems,
+                              const char **why);
 
 /* ---- Text, checks, cost ---------------------------------------------------------------------------------------- */
 
-void    kernel_print(Str *out, const Kernel *k);
+void kernel_print(Str *out, const Kernel *k);
 /* `text` holds one kernel from *pos on; advances *pos. NULL: reported with file and line. */
 Kernel *kernel_parse(Arena *a, Diag *d, const char *file, const char *text, size_t *pos);
 /* Every rule of this header, each message with the instruction. False: reported. */
