@@ -2,9 +2,8 @@
  * however the work is split.
  *
  * All buffers start from the same random bytes, results included, so a store that is missing or goes astray shows;
- * behind each buffer lies a guard. The scratch memory starts as garbage. Units run part by part, the last part first:
- * an order that threads could take. The one liberty: hardware and compilers choose freely among NaNs, so any NaN equals
- * any.
+ * behind each buffer lies a guard. The scratch memory starts as garbage. Each part of the units has its own thread. The
+ * one liberty: hardware and compilers choose freely among NaNs, so any NaN equals any.
  *
  * Tested by tests/unit/test_check.c (planted differences) and tests/unit/test_matrix.c. */
 #include "cli/check.h"
@@ -77,7 +76,8 @@ static void kernel_copy_all(const Kernel *k, void *const *to, void *const *from)
 static void kernel_run_parts(const KernelImage *m, KernelEntry entry, void *const *bufs, void *scratch, int64_t units,
                              int parts)
 {
-    for (int i = parts - 1; i >= 0; i--)
+#pragma omp parallel for schedule(static, 1) num_threads(parts)
+    for (int i = 0; i < parts; i++)
         if (units * i / parts < units * (i + 1) / parts)
             entry(m->self, bufs, scratch, units * i / parts, units * (i + 1) / parts);
 }
