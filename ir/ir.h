@@ -314,6 +314,7 @@ typedef struct Rewriter {
 Rewriter ir_rewrite_begin(Graph *g, Arena *scratch, Diag *d, const char *by);
 void     ir_keep(Rewriter *r, ValueId id);
 void     ir_replace(Rewriter *r, ValueId id, ValueId to);
+void     ir_map_inputs(Rewriter *r, ValueId id); /* for a look at the new inputs before ir_keep or ir_replace */
 ValueId  ir_mapped(const Rewriter *r, ValueId id);
 bool     ir_rewrite_end(Rewriter *r);
 /* Copies a value (op, inputs, attributes, origins) to the end of the order, with new inputs. */

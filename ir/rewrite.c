@@ -32,16 +32,21 @@ ValueId ir_mapped(const Rewriter *r, ValueId id)
     return r->map[id];
 }
 
-void ir_keep(Rewriter *r, ValueId id)
+void ir_map_inputs(Rewriter *r, ValueId id)
 {
-    DT_ASSERT(id >= 0 && id < r->n_map && (r->map[id] == VALUE_NONE || r->map[id] == id),
-              "pass %s keeps %%%d twice, or it is new", r->b.by, id);
     Value *v = ir_value(r->b.g, id);
     for (int32_t i = 0; i < v->n_in; i++) {
         ValueId in = ir_mapped(r, v->in[i]);
         r->changed = r->changed || in != v->in[i];
         v->in[i] = in;
     }
+}
+
+void ir_keep(Rewriter *r, ValueId id)
+{
+    DT_ASSERT(id >= 0 && id < r->n_map && (r->map[id] == VALUE_NONE || r->map[id] == id),
+              "pass %s keeps %%%d twice, or it is new", r->b.by, id);
+    ir_map_inputs(r, id);
     r->map[id] = id;
     vec_push(r->b.g->arena, &r->b.g->order, id);
 }

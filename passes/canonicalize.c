@@ -33,11 +33,7 @@ static void canonicalize_value(PassCtx *c, Rewriter *r, ValueId id)
 {
     Graph *g = r->b.g;
     Value *v = ir_value(g, id);
-    for (int32_t i = 0; i < v->n_in; i++) { /* ids of the new graph from here on; they map to themselves */
-        ValueId in = ir_mapped(r, v->in[i]);
-        r->changed |= in != v->in[i];
-        v->in[i] = in;
-    }
+    ir_map_inputs(r, id); /* ids of the new graph from here on; they map to themselves */
     if (skip_views(g, v)) {
         r->changed = true;
         pass_count(c, "views", 1);

@@ -132,12 +132,7 @@ static ValueId simpler(Rewriter *r, ValueSet *set, ValueId id)
 static void simplify_value(PassCtx *c, Rewriter *r, ValueSet *set, ValueId id)
 {
     Graph *g = r->b.g;
-    Value *v = ir_value(g, id);
-    for (int32_t i = 0; i < v->n_in; i++) { /* ids of the new graph from here on; they map to themselves */
-        ValueId in = ir_mapped(r, v->in[i]);
-        r->changed |= in != v->in[i];
-        v->in[i] = in;
-    }
+    ir_map_inputs(r, id); /* ids of the new graph from here on; they map to themselves */
     const char *why = "algebra";
     ValueId     same = simpler(r, set, id);
     if (same == id && !ir_has(g, id, T_LEAF | T_EFFECT)) {
