@@ -15,11 +15,10 @@
 #include <llvm-c/Transforms/PassBuilder.h>
 
 #include "codegen/jit.h"
-#include "codegen/llvm/cache.h"
 #include "codegen/llvm/emit.h"
 
 /* Part of every cache key: raised when the same kernel would give other code. */
-#define GENERATOR "3"
+#define GENERATOR "4"
 
 /* The emitter has hoisted and unrolled already; what is left are shapes of expressions and repeated addresses. */
 #define PIPELINE "function(instcombine<no-verify-fixpoint>,early-cse)"
@@ -195,7 +194,7 @@ static void run_job(Job *job, const LlvmJit *j, LLVMTargetMachineRef *machine)
         (Compiled){ .units = plan.units, .finish_units = plan.finish_units, .scratch_bytes = plan.scratch_bytes };
     const char *key = cache_key(a, j, job);
     size_t      bytes = 0;
-    const void *code = j->cache_dir && !j->dump_dir ? cache_load(a, j->cache_dir, key, &bytes) : NULL;
+    const void *code = j->cache_dir && !j->dump_dir ? cache_load(a, j->cache_dir, "o", key, &bytes) : NULL;
     job->cached = code != NULL;
     if (code) {
         job->object = LLVMCreateMemoryBufferWithMemoryRangeCopy(code, bytes, job->hex);
@@ -205,7 +204,7 @@ static void run_job(Job *job, const LlvmJit *j, LLVMTargetMachineRef *machine)
         *machine = new_machine(j);
     generate(job, j, *machine, &plan);
     if (!job->error && j->cache_dir)
-        cache_store(j->cache_dir, key, LLVMGetBufferStart(job->object), LLVMGetBufferSize(job->object));
+        cache_store(j->cache_dir, "o", key, LLVMGetBufferStart(job->object), LLVMGetBufferSize(job->object));
 }
 
 /* ---- Into the process ------------------------------------------------------------------------------------------- */
@@ -284,8 +283,10 @@ static int32_t collect_jobs(const LlvmJit *j, Arena *a, Kernel *const *kernels, 
     return n_jobs;
 }
 
-static bool llvm_compile(KernelJit *base, Diag *d, Kernel *const *kernels, int32_t n, KernelImage *images)
+static bool llvm_compile(KernelJit *base, Diag *d, const char *title, Kernel *const *kernels, int32_t n,
+                         KernelImage *images)
 {
+    (void)title;
     LlvmJit     *j = (LlvmJit *)base;
     Arena        scratch = arena_new("llvm_compile");
     Job         *jobs = ARENA_ARRAY(&scratch, Job, n + 1);

@@ -85,7 +85,7 @@ static bool has_vec_par(const Kernel *k)
 
 static int64_t chunks_by_rule(const Kernel *k, int32_t row)
 {
-    enum { ELEMS_OF_A_CHUNK = 32768, MOST_CHUNKS = 64 };
+    enum { ELEMS_OF_A_CHUNK = 4096, MOST_CHUNKS = 512 }; /* a GPU wants thousands of threads at work */
     int64_t c = has_vec_par(k) ? kernel_extent(k, k->vec, row) : 1;
     int64_t chunks = dt_ceil_div(kernel_red_extent(k, row) * c, ELEMS_OF_A_CHUNK);
     return dt_max64(1, dt_min64(chunks, MOST_CHUNKS));

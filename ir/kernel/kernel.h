@@ -223,7 +223,7 @@ typedef struct Kernel {
 
 /* Sets chunks and lanes as functions of extents alone (never of threads or width):
  * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 64: 1, >= 32: 2, >= 16: 4, else 8.
- * chunks: clamp(ceil(R * C / 32768), 1, 64). With segments `chunks` is decided for each row by the same rule. */
+ * chunks: clamp(ceil(R * C / 4096), 1, 512). With segments `chunks` is decided for each row by the same rule. */
 void    kernel_choose_reduction(Kernel *k);
 int64_t kernel_chunks(const Kernel *k, int32_t row); /* of one segment row; row 0 without segments */
 int64_t kernel_extent(const Kernel *k, int32_t axis, int32_t row);

@@ -513,7 +513,7 @@ static Kernel *part_kernel(Arena *a, int64_t n, int64_t pad, float lo, float hi,
         &text,
         "kernel @part \"part\" { axis i = %lld red vec buf p : f32[%lld] inout buf lr : f32[1] in buf s : f32[1] out\n"
         "reduce chunks %lld lanes 64 body { %%0 = load p[i + %lld]",
-        (long long)n, (long long)(n + pad), (long long)dt_max64(1, (n + 32767) / 32768), (long long)pad);
+        (long long)n, (long long)(n + pad), (long long)dt_max64(1, (n + 4095) / 4096), (long long)pad);
     str_add(&text, " %1 = const.f32 ");
     str_add_f32(&text, lo);
     str_add(&text, " %2 = max %0, %1 %3 = const.f32 ");
