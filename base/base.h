@@ -147,6 +147,36 @@ char *file_read(Arena *a, struct Diag *d, const char *path, size_t *len) DT_CHEC
 bool file_write_atomic(struct Diag *d, const char *path, const void *data, size_t len) DT_CHECKED; /* false: reported */
 bool dir_make(struct Diag *d, const char *path) DT_CHECKED;                                        /* with parents */
 
+/* ---- Cache on disk (cache.c) ----------------------------------------------------------------------------------- */
+
+/* What was stored in directory `dir` as `kind` ("o", "cubin") under this key, in `a`; NULL: nothing, or nothing that
+ * can be trusted (which the log says). The key names all that the data depends on: source, options, versions, device.
+ */
+const void *cache_load(Arena *a, const char *dir, const char *kind, const char *key, size_t *bytes);
+/* Failure is no error: it is logged, and the data is made anew next time. Makes `dir` where it is missing. */
+void cache_store(const char *dir, const char *kind, const char *key, const void *data, size_t bytes);
+
+/* ---- Libraries loaded at run time (dynlib.c) -------------------------------------------------------------------- */
+
+typedef struct DynFunc {
+    const char *symbol;
+    size_t      offset; /* of the function pointer in the table that is filled */
+    bool        optional;
+} DynFunc;
+/* What is asked for and where: the directories of environment variable `env` (when set, nothing else is tried), the
+ * loader's own, then `dirs` (globs, tried in order). */
+typedef struct DynLib {
+    const char        *what;          /* "NVRTC": for messages */
+    const char *const *names;         /* "libnvrtc.so.13", ..., NULL */
+    const char *const *dirs;          /* "/usr/local/cuda*" "/lib64", ..., NULL */
+    const char        *env, *install; /* "DETENT_NVRTC"; what to do when it is missing */
+    const DynFunc     *funcs;
+    int32_t            n_funcs;
+} DynLib;
+/* Opens it and fills `table`. The path it was found under, in `a`; NULL: reported (not found: where it was looked for
+ * and how to install it; a function is missing: too old). It stays loaded: such libraries unload badly. */
+const char *dynlib_open(Arena *a, struct Diag *d, const DynLib *lib, void *table);
+
 /* ---- Diagnostics: errors for people ---------------------------------------------------------------------------- */
 
 /* Where in a user's file. line 0: no line is known; file NULL: no place at all (a command line, say). */

@@ -123,7 +123,8 @@ int main(int argc, char **argv)
     for (int64_t round = -1; round < args.rounds; round++) /* one to warm up */
         for (int32_t i = 0; i < 3 * DT_COUNT(layers); i++) {
             double start = time_now_s();
-            lib->run(lib->self, jobs[i].prepared, jobs[i].bufs, scratch);
+            if (!lib->run(lib->self, jobs[i].prepared, jobs[i].bufs, scratch))
+                return 1;
             if (round >= 0)
                 jobs[i].seconds[round] = time_now_s() - start;
         }

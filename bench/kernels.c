@@ -147,7 +147,7 @@ static void run_case(const Case *c, int threads, int rounds)
     size_t     pos = 0;
     KernelJit *j = jit_llvm_new(&a, &d, (JitOptions){ .dump_dir = getenv("DT_DUMP") });
     Kernel    *k = kernel_parse(&a, &d, "bench", arena_printf(&a, c->text, (long)c->elems, (long)c->elems / 16), &pos);
-    if (!j || !k || !jit_compile(j, &d, &k, 1, &b.image))
+    if (!j || !k || !jit_compile(j, &d, "bench", &k, 1, &b.image))
         exit(1);
     b.sets = c->elems > SMALL ? SETS : 1;
     b.repeats = c->elems > SMALL ? (int32_t)(4 * STAGE1 / c->elems) : 200;

@@ -214,7 +214,7 @@ static bool check_compile(Session *s, const CheckKernels *all, int width, CheckI
         kernels[i] = all->at[i].group->kernel;
     out->at = ARENA_ARRAY(&s->arena, KernelImage, all->len + 1);
     out->jit = jit_llvm_new(&s->arena, &s->diag, (JitOptions){ .vector_width = width });
-    return out->jit != NULL && jit_compile(out->jit, &s->diag, kernels, all->len, out->at);
+    return out->jit != NULL && jit_compile(out->jit, &s->diag, "check", kernels, all->len, out->at);
 }
 
 static void check_one_kernel(CheckTable *t, const CheckKernel *c, const KernelImage *const *images)

@@ -13,8 +13,8 @@
 
 enum { CALL_STREAM = 0x63616c6c };
 
-static const char *const call_names[] = { "conv forward",   "conv gradient x",   "conv gradient w",
-                                          "linear forward", "linear gradient x", "linear gradient w" };
+static const char *const call_names[] = { "conv forward",      "conv gradient x",   "conv gradient w", "linear forward",
+                                          "linear gradient x", "linear gradient w", "integer conv" };
 
 const char              *check_call_text(Arena *a, const CallDesc *d)
 {
@@ -46,6 +46,8 @@ static CallSizes call_sizes(const CallDesc *d)
 {
     int64_t x = d->n * d->c * d->h * d->w, w = d->k * (d->c / d->groups) * d->r * d->s, y = d->n * d->k * d->oh * d->ow;
     switch (d->kind) {
+    case CALL_CONV_FWD_INT:
+        return (CallSizes){ { x, w, d->scale_per_k ? d->k : 1, y }, 4, w / d->k };
     case CALL_CONV_FWD:
     case CALL_LINEAR_FWD:
         return d->bias ? (CallSizes){ { x, w, d->k, y }, 4, w / d->k + 1 } : (CallSizes){ { x, w, y }, 3, w / d->k };
@@ -96,14 +98,15 @@ bool check_call(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, uint64_t 
     float *sizes = ARENA_ARRAY(&scratch, float, n);
     *out = (CallResult){ .ok = true, .compared = n, .where = "" };
     void *prepared = lib->prepare(lib->self, d, call);
-    if (prepared != NULL) {
+    bool  done = prepared != NULL;
+    if (done) {
         char *work = arena_alloc(&scratch, (size_t)lib->scratch_bytes(lib->self, call) + 64);
-        lib->run(lib->self, prepared, bufs, work + (-(uintptr_t)work & 63));
+        done = lib->run(lib->self, prepared, bufs, work + (-(uintptr_t)work & 63));
         if (lib->unprepare != NULL)
             lib->unprepare(lib->self, prepared);
         reference_call(call, plain, sizes);
         call_compare(a, bufs[s.n - 1], plain[s.n - 1], sizes, n, (4 + sqrt((double)s.products)) * 0x1p-24, out);
     }
     arena_free(&scratch);
-    return prepared != NULL;
+    return done;
 }

@@ -45,7 +45,7 @@ static bool check_passes(CheckBackend *b, Graph *g, const CheckSetup *setup)
             .step = setup->step,
             .recipe = setup->recipe != NULL ? setup->recipe : &check_float,
             .optimizer = setup->optimizer != NULL ? setup->optimizer : &check_sgd,
-            .target = &session_target,
+            .target = cli_target("cpu"),
             .keep = b->arena,
     };
     bool ok = check_options(b->arena, b->d, setup, &opt) && passes_run(&c, g, &opt, stdout, NULL);

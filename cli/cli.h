@@ -75,7 +75,8 @@ typedef struct Session {
     FILE           *out; /* dumps and tables */
 } Session;
 
-extern const Target session_target;
+/* What the passes know of a backend: "cpu" and "interp" are one, "cuda", "sim" and "null" the other. */
+const Target *cli_target(const char *backend);
 /* Network, recipe and optimizer from the options; no code yet. False: reported. */
 bool              session_open(Session *s, const DtModel *model) DT_CHECKED;
 const MethodInfo *session_method(Arena *a, Diag *d, const char *name); /* NULL: reported */

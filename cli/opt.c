@@ -160,7 +160,7 @@ static bool opt_passes(Opt *o, Graph *g)
                               .step = session_step(c),
                               .recipe = &recipe,
                               .optimizer = &optimizer,
-                              .target = &session_target,
+                              .target = cli_target("cpu"),
                               .explain = scope ? &explain : NULL,
                               .explain_scope = scope && scope[0] ? scope : NULL,
                               .keep = &o->arena };

@@ -7,7 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-const Target session_target = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
+const Target *cli_target(const char *backend)
+{
+    static const Target cpu = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
+    static const Target gpu = {
+        .name = "gpu", .image_layout = LAYOUT_NHWC, .weight_layout = LAYOUT_NHWC, .align_bytes = 256
+    };
+    return str_eq(backend, "cpu") || str_eq(backend, "interp") ? &cpu : &gpu;
+}
 
 /* The number that the author of the network wrote: 0.1f in the source is 0.1 here, as on the command line. */
 static double session_decimal(Arena *a, float f)
@@ -152,7 +159,7 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
         .step = step,
         .recipe = &s->recipe,
         .optimizer = &s->optimizer,
-        .target = &session_target,
+        .target = cli_target(s->opt.backend),
         .keep = &s->arena,
     };
     if (s->opt.pass.explain_fusion != NULL) {
@@ -198,7 +205,8 @@ bool session_backend(Session *s)
     s->lib = interp ? calllib_reference(&s->arena) : calllib_onednn(&s->arena, &s->diag, (int)s->opt.threads);
     if (s->jit == NULL || s->lib == NULL)
         return false;
-    s->exec = exec_new(&s->arena, &s->diag, s->lib, (ExecOptions){ (int)s->opt.threads, s->opt.profile });
+    s->exec = exec_new(&s->arena, &s->diag, s->lib,
+                       (ExecOptions){ .threads = (int)s->opt.threads, .profile = s->opt.profile });
     return s->exec != NULL;
 }
 

@@ -19,8 +19,18 @@ typedef struct JitOptions {
 
 KernelJit *jit_llvm_new(Arena *a, Diag *d, JitOptions opt); /* NULL: reported (not built in) */
 KernelJit *jit_interp_new(Arena *a);
-/* images[i] for kernels[i]; equal kernels (kernel_hash) share code. All in one go. False: reported. */
-bool jit_compile(KernelJit *j, Diag *d, Kernel *const *kernels, int32_t n, KernelImage *images) DT_CHECKED;
+
+/* CUDA text by codegen/cuda, compiled by NVRTC (codegen/nvrtc), which is loaded when it is needed. */
+typedef struct CudaJitOptions {
+    int32_t     sm; /* 90: compute capability 9.0. 0: nothing is compiled, the text itself is run by the simulator */
+    const char *cache_dir; /* NULL: no disk cache; cubins by source, options, NVRTC version and architecture */
+    const char *dump_dir;  /* NULL, or where PROGRAM.cu, .ptx, .cubin and the table of registers go */
+} CudaJitOptions;
+KernelJit *jit_cuda_new(Arena *a, Diag *d, CudaJitOptions opt); /* NULL: reported (NVRTC missing, too old for sm) */
+/* images[i] for kernels[i]; equal kernels (kernel_hash) share code. All in one go; `title` names them together
+ * ("resnet20.train"). False: reported. */
+bool jit_compile(KernelJit *j, Diag *d, const char *title, Kernel *const *kernels, int32_t n,
+                 KernelImage *images) DT_CHECKED;
 typedef struct JitStats {
     int32_t kernels, distinct, cached;
     double  seconds;
@@ -30,6 +40,9 @@ void     jit_free(KernelJit *j);
 /* "LLVM 19.1.7, x86-64 avx512f avx512vnni ..., vectors of 16 floats" */
 const char *jit_describe(Arena *a, const KernelJit *j);
 
+/* One kernel as a program: buffer i is an input (in), or an input "NAME" and output "NAME" at one place (inout, out),
+ * all flat and in the io arena: to run it alone on any backend. NULL: reported. */
+Program *codegen_kernel_program(Arena *a, Diag *d, Kernel *k, KernelJit *jit);
 /* The lowered graph as a program; kernels compiled by `jit`. NULL: reported. */
 Program *codegen_program(Arena *a, Diag *d, const Graph *g, KernelJit *jit, CallLib *lib);
 

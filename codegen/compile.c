@@ -136,7 +136,7 @@ static bool compile_launches(Arena *a, Diag *d, const Graph *g, KernelJit *jit, 
         }
     }
     p->images = ARENA_ARRAY(a, KernelImage, p->n_images + 1);
-    if (!jit_compile(jit, d, kernels, p->n_images, p->images))
+    if (!jit_compile(jit, d, p->name, kernels, p->n_images, p->images))
         return false;
     for (int32_t k = 0; k < p->n_launches; k++) {
         Launch *l = &p->launches[k];

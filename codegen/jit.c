@@ -1,12 +1,12 @@
-/* jit.c: the way from the interface of kernel compilation to its two kinds, and the clock around it.
+/* jit.c: the way from the interface of kernel compilation to its kinds, and the clock around it.
  *
- * Tested by tests/unit/test_llvm.c, which runs both kinds on the same kernels. */
+ * Tested by tests/unit/test_llvm.c, which runs two of them on the same kernels. */
 #include "codegen/jit.h"
 
-bool jit_compile(KernelJit *j, Diag *d, Kernel *const *kernels, int32_t n, KernelImage *images)
+bool jit_compile(KernelJit *j, Diag *d, const char *title, Kernel *const *kernels, int32_t n, KernelImage *images)
 {
     double start = time_now_s();
-    bool   done = j->kind->compile(j, d, kernels, n, images);
+    bool   done = j->kind->compile(j, d, title, kernels, n, images);
     j->stats.kernels += n;
     j->stats.seconds += time_now_s() - start;
     return done;

@@ -57,9 +57,10 @@ typedef struct OptimizerConfig {
 
 /* Numbers of the target that passes may look at; no API of it. */
 typedef struct Target {
-    const char *name;         /* "cpu" */
-    Layout      image_layout; /* of rank-4 activations */
-    int64_t     align_bytes;  /* of every value's offset */
+    const char *name;          /* "cpu" */
+    Layout      image_layout;  /* of rank-4 activations */
+    Layout      weight_layout; /* of rank-4 weights, their gradients and velocities: nhwc means [K, R, S, C] */
+    int64_t     align_bytes;   /* of every value's offset */
 } Target;
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------- */
@@ -76,11 +77,12 @@ typedef struct PassCtx {
     const Recipe          *recipe;
     const OptimizerConfig *optimizer;
     const Target          *target;
-    VEC(PassStat) stats;           /* in the graph's arena */
-    VEC(QuantizerInfo) quantizers; /* in the graph's arena */
-    Str        *explain;           /* NULL, or lines of --explain-fusion */
-    const char *explain_scope;     /* glob; NULL: all */
-    Arena      *keep;              /* lives as long as the graph */
+    bool                   int8_forward; /* products of codes of up to 8 bits are made of integers (--forward int8) */
+    VEC(PassStat) stats;                 /* in the graph's arena */
+    VEC(QuantizerInfo) quantizers;       /* in the graph's arena */
+    Str        *explain;                 /* NULL, or lines of --explain-fusion */
+    const char *explain_scope;           /* glob; NULL: all */
+    Arena      *keep;                    /* lives as long as the graph */
 } PassCtx;
 
 void pass_count(PassCtx *c, const char *stat, int64_t n); /* adds to a counter shown by --pass-stats */

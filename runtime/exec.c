@@ -275,7 +275,7 @@ static Loaded *loaded(const Exec *e, int32_t program)
     return &e->programs.at[program];
 }
 
-void exec_run(Exec *e, int32_t program)
+bool exec_run(Exec *e, int32_t program)
 {
     Loaded        *l = loaded(e, program);
     const Program *p = l->program;
@@ -286,8 +286,8 @@ void exec_run(Exec *e, int32_t program)
         Bound        *b = &l->bound[i];
         if (launch->kind == LAUNCH_KERNEL)
             run_kernel(&p->images[launch->image], b->bufs, scratch, e->threads);
-        else
-            e->lib->run(e->lib->self, b->prepared, b->bufs, scratch);
+        else if (!e->lib->run(e->lib->self, b->prepared, b->bufs, scratch))
+            return false;
         if (e->profile) {
             double now = time_now_s();
             b->seconds += now - before;
@@ -295,6 +295,7 @@ void exec_run(Exec *e, int32_t program)
         }
     }
     l->runs++;
+    return true;
 }
 
 /* ---- The rest of the interface --------------------------------------------------------------------------------- */

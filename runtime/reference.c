@@ -145,10 +145,11 @@ static void *lib_prepare(void *self, Diag *d, const CallDesc *call)
     return arena_copy(l->arena, call, sizeof *call);
 }
 
-static void lib_run(void *self, void *prepared, void *const *bufs, void *scratch)
+static bool lib_run(void *self, void *prepared, void *const *bufs, void *scratch)
 {
     (void)self, (void)scratch;
     reference_call(prepared, bufs, NULL);
+    return true;
 }
 
 static void lib_release(void *self)

@@ -10,9 +10,10 @@ static void run_whole(const void *self, void *const *bufs, void *scratch, int64_
         kernel_interp(self, bufs);
 }
 
-static bool interp_compile(KernelJit *j, Diag *d, Kernel *const *kernels, int32_t n, KernelImage *images)
+static bool interp_compile(KernelJit *j, Diag *d, const char *title, Kernel *const *kernels, int32_t n,
+                           KernelImage *images)
 {
-    (void)d;
+    (void)d, (void)title;
     Arena  scratch = arena_new("interp_compile");
     StrMap seen = strmap_new(&scratch);
     for (int32_t i = 0; i < n; i++) {

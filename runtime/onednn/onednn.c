@@ -357,7 +357,7 @@ static void *lib_prepare(void *self, Diag *diag, const CallDesc *d)
     return c;
 }
 
-static void lib_run(void *self, void *prepared, void *const *bufs, void *scratch)
+static bool lib_run(void *self, void *prepared, void *const *bufs, void *scratch)
 {
     Lib  *l = self;
     Call *c = prepared;
@@ -377,6 +377,7 @@ static void lib_run(void *self, void *prepared, void *const *bufs, void *scratch
     }
     dnnl_stream_wait(l->stream);
     threads_leave(l, was);
+    return true;
 }
 
 static void lib_release(void *self)

@@ -152,7 +152,7 @@ static void run_call(CallLib *lib, void *prepared, Case *c)
     memset(scratch, 0xff, (size_t)bytes); /* NaN everywhere: nothing may come from here */
     for (int i = 0; i < GUARD; i++)
         scratch[bytes / 4 + i] = guard_value;
-    lib->run(lib->self, prepared, (void *const *)c->bufs, scratch);
+    assert_true(lib->run(lib->self, prepared, (void *const *)c->bufs, scratch));
     check_guard(scratch, bytes / 4);
     for (int32_t i = 0; i < c->n_bufs; i++)
         check_guard(c->bufs[i], c->elems[i]);

@@ -185,7 +185,7 @@ static KernelResult compare_kernels(Fixture *f, const Kernel *expected, Kernel *
     KernelJit   *jit = jit_llvm_new(&f->a, &f->d, (JitOptions){ .vector_width = 8 });
     KernelImage *image = ARENA_NEW(&f->a, KernelImage);
     KernelData   data[2] = { { 0 } };
-    if (!jit || !jit_compile(jit, &f->d, &found, 1, image))
+    if (!jit || !jit_compile(jit, &f->d, "test", &found, 1, image))
         fail_msg("%s", fixture_said(f));
     const KernelImage *images[] = { image };
     KernelCase         c = { .kernel = expected,
@@ -234,11 +234,12 @@ static void test_stores_behind_a_buffer(void **state)
 /* ---- Library calls
  * ----------------------------------------------------------------------------------------------------------- */
 
-static void add_error(void *self, void *prepared, void *const *bufs, void *scratch)
+static bool add_error(void *self, void *prepared, void *const *bufs, void *scratch)
 {
     (void)self, (void)scratch;
     reference_call(prepared, bufs, NULL);
     ((float *)bufs[2])[5] *= 1.001f;
+    return true;
 }
 
 static void test_calls(void **state)

@@ -213,7 +213,7 @@ static void check_kernels(Arena *a, Kernel *const *kernels, int32_t n, uint32_t 
     for (int w = 0; w < WIDTHS; w++) {
         KernelJit   *j = new_jit(a, &d, (JitOptions){ .vector_width = widths[w] });
         KernelImage *images = ARENA_ARRAY(a, KernelImage, n);
-        assert_true(jit_compile(j, &d, kernels, n, images));
+        assert_true(jit_compile(j, &d, "test", kernels, n, images));
         for (int32_t i = 0; i < n; i++)
             check_image(kernels[i], &images[i], (uint64_t)i + 1, most, arena_printf(a, "width %d", widths[w]));
         jit_free(j);
@@ -401,7 +401,7 @@ static JitStats compile_and_run(Arena *a, const char *dir)
     Kernel     *k = parse_one(a, scale);
     KernelJit  *j = new_jit(a, &d, (JitOptions){ .cache_dir = dir });
     KernelImage im;
-    assert_true(jit_compile(j, &d, &k, 1, &im));
+    assert_true(jit_compile(j, &d, "test", &k, 1, &im));
     float x[128] __attribute__((aligned(64))), y[128] __attribute__((aligned(64)));
     for (int i = 0; i < 100; i++)
         x[i] = (float)i;
@@ -473,7 +473,7 @@ static void test_shared_code(void **state)
     KernelImage images[3], again;
     KernelJit  *jits[2] = { new_jit(&a, &d, (JitOptions){ 0 }), jit_interp_new(&a) };
     for (int i = 0; i < 2; i++) {
-        assert_true(jit_compile(jits[i], &d, kernels, 3, images));
+        assert_true(jit_compile(jits[i], &d, "test", kernels, 3, images));
         assert_int_equal(jit_stats(jits[i]).kernels, 3);
         assert_int_equal(jit_stats(jits[i]).distinct, 2);
         assert_ptr_equal(images[0].run, images[1].run);
@@ -484,7 +484,7 @@ static void test_shared_code(void **state)
         assert_true(jit_stats(jits[i]).seconds > 0);
         assert_true(strlen(jit_describe(&a, jits[i])) > 10);
     }
-    assert_true(jit_compile(jits[0], &d, &kernels[1], 1, &again));
+    assert_true(jit_compile(jits[0], &d, "test", &kernels[1], 1, &again));
     assert_int_equal(jit_stats(jits[0]).distinct, 2);
     jit_free(jits[0]);
     jit_free(jits[1]);
@@ -500,7 +500,7 @@ static void test_interpreter_image(void **state)
     Kernel     *k = parse_one(&a, corners[6]);
     KernelJit  *j = jit_interp_new(&a);
     KernelImage im;
-    assert_true(jit_compile(j, &d, &k, 1, &im));
+    assert_true(jit_compile(j, &d, "test", &k, 1, &im));
     assert_int_equal(im.units, 1);
     assert_int_equal(im.finish_units, 0);
     check_image(k, &im, 5, 0, "interpreter");
@@ -518,7 +518,7 @@ static void test_dump(void **state)
     Kernel     *k = parse_one(&a, scale);
     KernelJit  *j = new_jit(&a, &d, (JitOptions){ .dump_dir = dir });
     KernelImage im;
-    assert_true(jit_compile(j, &d, &k, 1, &im));
+    assert_true(jit_compile(j, &d, "test", &k, 1, &im));
     static const struct {
         const char *file, *contents;
     } dumps[] = { { "scale.kernel", "kernel @scale" }, { "scale.ll", "fmul <" }, { "scale.s", "mulps" } };
