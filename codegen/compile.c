@@ -66,8 +66,9 @@ static void compile_tensors(Arena *a, const Graph *g, Program *p)
 /* ---- Launches ---------------------------------------------------------------------------------------------------- */
 
 static const CallKind compile_calls[OP_COUNT] = {
-    [OP_CONV2D] = CALL_CONV_FWD,   [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
-    [OP_LINEAR] = CALL_LINEAR_FWD, [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X, [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
+    [OP_CONV2D] = CALL_CONV_FWD,         [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
+    [OP_LINEAR] = CALL_LINEAR_FWD,       [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X, [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
+    [OP_CONV2D_INT] = CALL_CONV_FWD_INT, [OP_LINEAR_INT] = CALL_CONV_FWD_INT,
 };
 
 /* Shapes of the convolution that v computes, or is a gradient of: input, weight, output. */
@@ -77,15 +78,23 @@ static CallDesc compile_call(const Graph *g, ValueId id)
     CallDesc     d = {
             .kind = compile_calls[v->op], .stride = 1, .groups = 1, .h = 1, .w = 1, .r = 1, .s = 1, .oh = 1, .ow = 1
     };
-    Shape a = ir_value(g, v->in[0])->type.shape, b = ir_value(g, v->in[1])->type.shape, out = v->type.shape;
-    bool  fwd = d.kind == CALL_CONV_FWD || d.kind == CALL_LINEAR_FWD;
+    Type  a_type = ir_value(g, v->in[0])->type, b_type = ir_value(g, v->in[1])->type;
+    Shape a = a_type.shape, b = b_type.shape, out = v->type.shape;
+    bool  codes = d.kind == CALL_CONV_FWD_INT;
+    bool  fwd = d.kind == CALL_CONV_FWD || d.kind == CALL_LINEAR_FWD || codes;
     bool  bwd_x = d.kind == CALL_CONV_BWD_X || d.kind == CALL_LINEAR_BWD_X;
     Shape x = fwd ? a : bwd_x ? out : b, w = fwd || bwd_x ? b : out, y = fwd ? out : a;
-    d.bias = fwd && v->n_in == 3;
+    d.bias = fwd && v->n_in == 3 && !codes;
     d.n = x.dim[0];
     d.c = x.dim[1];
     d.k = w.dim[0];
+    if (codes) {
+        d.x_type = a_type.dtype, d.w_type = b_type.dtype;
+        d.scale_per_k = ir_value(g, v->in[2])->type.shape.rank == 1;
+        d.krsc = true; /* a matrix lies either way */
+    }
     if (x.rank == 4) {
+        d.krsc = (fwd || bwd_x ? b_type : v->type).layout == LAYOUT_NHWC;
         d.h = x.dim[2], d.w = x.dim[3];
         d.r = w.dim[2], d.s = w.dim[3];
         d.oh = y.dim[2], d.ow = y.dim[3];
@@ -104,6 +113,63 @@ static MemRef *compile_bufs(Arena *a, const Group *group)
     return refs;
 }
 
+/* ---- What launches do with memory ----------------------------------------------------------------------------------
+ */
+
+static void compile_part(Arena *a, const Graph *g, ValueId v, Place begin, int64_t bytes, BufUse *use)
+{
+    const Value *val = ir_value(g, v);
+    int64_t      at = val->place.offset - begin.offset;
+    if (val->place.kind != begin.kind || at < 0 || at >= bytes)
+        return;
+    BufPart *parts = ARENA_ARRAY(a, BufPart, use->n_parts + 1);
+    if (use->n_parts > 0)
+        memcpy(parts, use->parts, sizeof(BufPart) * (size_t)use->n_parts);
+    parts[use->n_parts++] = (BufPart){ at, type_bytes(val->type), v };
+    use->parts = parts;
+}
+
+/* A buffer over many tensors: which of them the group reads or writes. */
+static void compile_parts(Arena *a, const Graph *g, int32_t k, Place begin, BufUse *use)
+{
+    for (int32_t i = 0; i < g->order.len; i++) {
+        const Value *v = ir_value(g, g->order.at[i]);
+        if (v->group != k)
+            continue;
+        if (use->access & ACCESS_WRITE)
+            compile_part(a, g, g->order.at[i], begin, use->bytes, use);
+        for (int32_t j = 0; j < v->n_in && use->access == ACCESS_READ; j++) {
+            ValueId from = ir_root(g, v->in[j]);
+            if (ir_value(g, from)->group != k)
+                compile_part(a, g, from, begin, use->bytes, use);
+        }
+    }
+}
+
+static BufUse *compile_uses(Arena *a, const Graph *g, int32_t k)
+{
+    static const uint8_t access[] = {
+        [BUF_IN] = ACCESS_READ, [BUF_OUT] = ACCESS_WRITE, [BUF_INOUT] = ACCESS_READ | ACCESS_WRITE
+    };
+    const Group *group = &g->groups.at[k];
+    BufUse      *uses = ARENA_ARRAY(a, BufUse, group->n_bound);
+    for (int32_t i = 0; i < group->n_bound; i++) {
+        ValueId v = group->bound[i] == VALUE_NONE ? VALUE_NONE : ir_root(g, group->bound[i]);
+        uses[i].value = v;
+        if (group->kernel != NULL) {
+            const KBuf *b = &group->kernel->bufs.at[i];
+            uses[i].bytes = dtype_bytes(b->dtype, b->elems);
+            uses[i].access = access[b->mode];
+        } else {
+            uses[i].bytes = type_bytes(ir_value(g, v)->type);
+            uses[i].access = i + 1 < group->n_bound ? ACCESS_READ : ACCESS_WRITE;
+        }
+        if (v == VALUE_NONE)
+            compile_parts(a, g, k, group->bound_at[i], &uses[i]);
+    }
+    return uses;
+}
+
 /* The value that stands for group k: its last one. */
 static ValueId *compile_heads(Arena *a, const Graph *g)
 {
@@ -112,6 +178,17 @@ static ValueId *compile_heads(Arena *a, const Graph *g)
         if (ir_value(g, g->order.at[i])->group >= 0)
             heads[ir_value(g, g->order.at[i])->group] = g->order.at[i];
     return heads;
+}
+
+/* The library does not carry out this call: preparing it says why. */
+static bool compile_refused(Diag *d, CallLib *lib, const Launch *l)
+{
+    void *prepared = lib->prepare(lib->self, d, &l->call);
+    DT_ASSERT(prepared == NULL, "%s prepares %s and cannot say what it needs", lib->name, l->name);
+    diag_note(d, LOC_NONE, "in launch %s", l->name);
+    if (l->call.kind == CALL_CONV_FWD_INT)
+        diag_help(d, "without --forward int8 the product is of floats");
+    return false;
 }
 
 static bool compile_launches(Arena *a, Diag *d, const Graph *g, KernelJit *jit, CallLib *lib, Program *p)
@@ -125,6 +202,7 @@ static bool compile_launches(Arena *a, Diag *d, const Graph *g, KernelJit *jit, 
         Launch      *l = &p->launches[k];
         *l = (Launch){ .name = arena_strdup(a, group->name), .bufs = compile_bufs(a, group), .n_bufs = group->n_bound };
         l->backward = ir_value(g, heads[k])->backward;
+        l->uses = compile_uses(a, g, k);
         if (group->kernel != NULL) {
             l->kind = LAUNCH_KERNEL;
             l->image = p->n_images;
@@ -133,6 +211,8 @@ static bool compile_launches(Arena *a, Diag *d, const Graph *g, KernelJit *jit, 
             l->kind = LAUNCH_CALL;
             l->call = compile_call(g, heads[k]);
             l->scratch_bytes = lib->scratch_bytes(lib->self, &l->call);
+            if (l->scratch_bytes < 0)
+                return compile_refused(d, lib, l);
         }
     }
     p->images = ARENA_ARRAY(a, KernelImage, p->n_images + 1);

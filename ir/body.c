@@ -194,15 +194,26 @@ static KVal in_steps(const BodyCtx *c, KVal x, KVal step)
     return op2(c, K_MUL, x, inverse);
 }
 
-/* step rint(clip(t, lo, hi)); a NaN has code 0. */
-int32_t body_qdq(BodyCtx *c, const KVal *in, KVal out[2])
+/* rint(clip(t, lo, hi)), the code as a float; a NaN has code 0. */
+static KVal code_of(const BodyCtx *c, KVal x, KVal step)
 {
-    KVal t = in_steps(c, in[0], in[1]);
+    KVal t = in_steps(c, x, step);
     KVal zero = number(c, 0);
     t = choose(c, op2(c, K_EQ, t, t), t, zero);
     t = op2(c, K_MAX, t, number(c, (double)ir_int(self(c), A_LO)));
     t = op2(c, K_MIN, t, number(c, (double)ir_int(self(c), A_HI)));
-    return one(out, op2(c, K_MUL, kb_op1(c->b, K_RINT, t), in[1]));
+    return kb_op1(c->b, K_RINT, t);
+}
+
+/* step code */
+int32_t body_qdq(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, op2(c, K_MUL, code_of(c, in[0], in[1]), in[1]));
+}
+
+int32_t body_quantize(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, kb_cvt(c->b, KT_I32, code_of(c, in[0], in[1])));
 }
 
 /* g where lo < t < hi */

@@ -87,6 +87,9 @@ static const AttrDef attrs_EMA[]           = {
     FLOAT_(MOMENTUM, 0.1, 0, 1, "weight of the new number"), FLOAT_(SCALE, 1, 0, 0, "factor of the new number"), END_
 };
 static const AttrDef attrs_QDQ[]           = { QDQ_, END_ };
+static const AttrDef attrs_CODES[] = {
+    INT_REQ(LO, -128, 0, "smallest code"), INT_REQ(HI, 1, 255, "largest code; above 127 only with lo = 0"), END_
+};
 static const AttrDef attrs_QDQ_REDUCE[]    = { QDQ_, REDUCE_, END_ };
 static const AttrDef attrs_LSQ_INIT[]      = { HI_, BITS_, END_ };
 static const AttrDef attrs_SGD[] = {

@@ -19,7 +19,7 @@ INFER(infer_linear) INFER(infer_batchnorm) INFER(infer_same) INFER(infer_eltwise
 INFER(infer_gap) INFER(infer_reshape) INFER(infer_shortcut) INFER(infer_xent) INFER(infer_mse) INFER(infer_row)
 INFER(infer_first) INFER(infer_reduce) INFER(infer_bn_stat) INFER(infer_bn_dgamma) INFER(infer_lsq_step)
 INFER(infer_conv2d_grad_x) INFER(infer_conv2d_grad_w) INFER(infer_linear_grad_x) INFER(infer_linear_grad_w)
-INFER(infer_tap) INFER(infer_pool_grad) INFER(infer_broadcast) INFER(infer_shortcut_grad)
+INFER(infer_quantize) INFER(infer_conv2d_int) INFER(infer_linear_int) INFER(infer_tap) INFER(infer_pool_grad) INFER(infer_broadcast) INFER(infer_shortcut_grad)
 
 GRAD(grad_conv2d) GRAD(grad_linear) GRAD(grad_batchnorm) GRAD(grad_relu) GRAD(grad_add) GRAD(grad_sub)
 GRAD(grad_mul) GRAD(grad_scale) GRAD(grad_maxpool) GRAD(grad_avgpool) GRAD(grad_gap) GRAD(grad_reshape)
@@ -30,7 +30,7 @@ BODY(body_maxpool) BODY(body_avgpool) BODY(body_gap) BODY(body_dropout) BODY(bod
 BODY(body_logsumexp) BODY(body_pick) BODY(body_correct) BODY(body_xent_grad) BODY(body_pass) BODY(body_mul1)
 BODY(body_abs) BODY(body_bn_mean) BODY(body_bn_var) BODY(body_bn_scale) BODY(body_bn_shift) BODY(body_affine)
 BODY(body_bn_dgamma) BODY(body_bn_grad_x) BODY(body_bn_grad_1) BODY(body_affine2) BODY(body_rsqrt_mul)
-BODY(body_ema) BODY(body_qdq) BODY(body_qdq_grad_x) BODY(body_lsq_grad_step) BODY(body_lsq_init)
+BODY(body_ema) BODY(body_qdq) BODY(body_quantize) BODY(body_qdq_grad_x) BODY(body_lsq_grad_step) BODY(body_lsq_init)
 BODY(body_relu_grad) BODY(body_maxpool_tap) BODY(body_maxpool_grad) BODY(body_avgpool_grad)
 BODY(body_shortcut_grad) BODY(body_sgd_velocity) BODY(body_sgd_step) BODY(body_relayout)
 

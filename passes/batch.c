@@ -5,7 +5,9 @@
  * move to its end; among those of one level (so none waits for another) the ones of equal structure become one group.
  * lower writes it as one kernel over a segment table.
  *
- * Only flat kernels take part: every operand is a scalar or has the shape of the kernel's space, in rows.
+ * Only flat kernels take part: every operand is a scalar or has the shape and the layout of the kernel's space, so that
+ * the elements are walked as they lie in memory. That is in rows, or for weights whichever layout the target has for
+ * them: of images in NHWC each has a kernel of its own.
  *
  * Tested by tests/unit/test_fuse.c and tests/golden. */
 #include "passes/fuse.h"
@@ -35,6 +37,7 @@ typedef struct Batch {
     PassCtx    *c;
     Graph      *g;
     Uses        uses;
+    bool       *weight; /* by value: a weight, or of a weight's shape and computed from weights of that shape alone */
     ValueId    *old;
     int32_t     n_old;
     BatchGroup *at;
@@ -42,21 +45,52 @@ typedef struct Batch {
     Touched     touched;
 } Batch;
 
-static bool value_is_flat(const Graph *g, ValueId v)
+/* Every full-size operand of an element-wise op is a weight, and there is one. */
+static bool value_is_weight(const Batch *b, const Value *v)
 {
+    bool any = false;
+    if (v->type.shape.rank != 4 || layout_makes_weight(v->op))
+        return v->type.shape.rank == 4;
+    if ((ir_ops[v->op].traits & T_ELTWISE) == 0)
+        return false;
+    for (int32_t i = 0; i < v->n_in; i++) {
+        if (!shape_eq(ir_value(b->g, v->in[i])->type.shape, v->type.shape))
+            continue;
+        if (!b->weight[v->in[i]])
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static void find_weights(Batch *b)
+{
+    b->weight = ARENA_ARRAY(b->c->scratch, bool, b->g->values.len);
+    for (int32_t i = 0; i < b->g->order.len; i++)
+        b->weight[b->g->order.at[i]] = value_is_weight(b, ir_value(b->g, b->g->order.at[i]));
+}
+
+static bool operand_is_flat(const Batch *b, ValueId x, Space s)
+{
+    Type t = ir_value(b->g, x)->type;
+    return t.shape.rank == 0 ||
+           (shape_eq(t.shape, s.shape) && t.layout == s.layout && (t.layout == LAYOUT_ROWS || b->weight[x]));
+}
+
+static bool value_is_flat(const Batch *b, ValueId v)
+{
+    const Graph *g = b->g;
     const Value *val = ir_value(g, v);
     if (ir_is(g, v, OP_CONST))
         return true;
-    if (!ir_has(g, v, T_ELTWISE | T_REDUCE) || ir_has(g, v, T_RANDOM) || val->type.layout != LAYOUT_ROWS)
+    if (!ir_has(g, v, T_ELTWISE | T_REDUCE) || ir_has(g, v, T_RANDOM))
         return false;
     Space s = fuse_space(g, v);
-    if (ir_has(g, v, T_REDUCE) && val->type.shape.rank != 0)
+    if (ir_has(g, v, T_REDUCE) ? val->type.shape.rank != 0 : !operand_is_flat(b, v, s))
         return false;
-    for (int32_t i = 0; i < val->n_in; i++) {
-        Type t = ir_value(g, val->in[i])->type;
-        if (t.shape.rank != 0 && (!shape_eq(t.shape, s.shape) || t.layout != LAYOUT_ROWS))
+    for (int32_t i = 0; i < val->n_in; i++)
+        if (!operand_is_flat(b, val->in[i], s))
             return false;
-    }
     return true;
 }
 
@@ -321,6 +355,7 @@ bool pass_batch(PassCtx *c, Graph *g)
         return false; /* nothing was fused */
     GroupedOrder old = grouped_order(c->scratch, g);
     Batch        b = { .c = c, .g = g, .uses = ir_uses(c->scratch, g), .n_old = g->order.len, .n = g->groups.len };
+    find_weights(&b);
     b.old = arena_copy(c->scratch, g->order.at, sizeof(ValueId) * (size_t)b.n_old);
     b.at = ARENA_ARRAY(c->scratch, BatchGroup, b.n);
     for (int32_t i = 0; i < b.n_old; i++) {
@@ -329,7 +364,7 @@ bool pass_batch(PassCtx *c, Graph *g)
             continue;
         if (b.at[k].count++ == 0)
             b.at[k] = (BatchGroup){ .first = i, .count = 1, .flat = true, .merged = -1 };
-        b.at[k].flat &= value_is_flat(g, b.old[i]);
+        b.at[k].flat &= value_is_flat(&b, b.old[i]);
     }
     b.touched =
         (Touched){ ARENA_ARRAY(c->scratch, int32_t, g->values.len), ARENA_ARRAY(c->scratch, int32_t, g->values.len) };

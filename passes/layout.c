@@ -1,11 +1,12 @@
 /* layout.c: the physical layout of every rank-4 value.
  *
- * Images (activations and their gradients) get the target's layout, NHWC on a CPU: whole vectors of channels, the
- * format that the convolution library likes best. Weights, and what is computed from weights alone, stay in rows. Where
- * the two meet - in an element-wise op, in a reshape, which works on logical order - a relayout is put; a reshape needs
+ * Images (activations and their gradients) get the target's image layout, NHWC everywhere: whole vectors of channels,
+ * the format that the convolution libraries like best. Weights, and what is computed from weights alone, get its weight
+ * layout: rows on a CPU, where the library packs them anyway; [K, R, S, C], that is nhwc, for a GPU's. Where two
+ * layouts meet - in an element-wise op, in a reshape, which works on logical order - a relayout is put; a reshape needs
  * none when both orders are the same memory anyway.
  *
- * Tested by tests/unit/test_lower.c and tests/golden. */
+ * Tested by tests/unit/test_lower.c, test_layout.c and tests/golden. */
 #include "passes/pass_impl.h"
 
 /* Rows and NHWC are the same memory when there is one pixel or one channel. */
@@ -17,15 +18,16 @@ static bool layouts_coincide(Shape s)
 /* What decides the layout of a result. */
 typedef enum LayoutRule {
     RULE_FOLLOW, /* the first input of the result's shape, else of rank 4 */
-    RULE_ROWS,   /* weights and their gradients */
+    RULE_WEIGHT, /* the target's weight layout */
     RULE_IMAGE,  /* the target's image layout */
     RULE_VIEW    /* logical order: rows, with relayouts around it */
 } LayoutRule;
 
 static const LayoutRule layout_rules[OP_COUNT] = {
-    [OP_PARAM] = RULE_ROWS,           [OP_STATE] = RULE_ROWS,      [OP_CONV2D_GRAD_W] = RULE_ROWS,
-    [OP_INPUT] = RULE_IMAGE,          [OP_CONV2D] = RULE_IMAGE,    [OP_CONV2D_GRAD_X] = RULE_IMAGE,
-    [OP_GLOBAL_AVGPOOL] = RULE_IMAGE, [OP_BROADCAST] = RULE_IMAGE, [OP_RESHAPE] = RULE_VIEW,
+    [OP_PARAM] = RULE_WEIGHT,     [OP_STATE] = RULE_WEIGHT,    [OP_CONV2D_GRAD_W] = RULE_WEIGHT,
+    [OP_INPUT] = RULE_IMAGE,      [OP_CONV2D] = RULE_IMAGE,    [OP_CONV2D_GRAD_X] = RULE_IMAGE,
+    [OP_CONV2D_INT] = RULE_IMAGE, [OP_BROADCAST] = RULE_IMAGE, [OP_GLOBAL_AVGPOOL] = RULE_IMAGE,
+    [OP_RESHAPE] = RULE_VIEW,
 };
 
 static Layout layout_follow(const Rewriter *r, const Value *v)
@@ -39,10 +41,15 @@ static Layout layout_follow(const Rewriter *r, const Value *v)
     return LAYOUT_ROWS;
 }
 
-static Layout layout_of(const Rewriter *r, const Value *v, Layout image)
+static Layout layout_of(const Rewriter *r, const Value *v, const Target *t)
 {
     LayoutRule rule = layout_rules[v->op];
-    return rule == RULE_ROWS ? LAYOUT_ROWS : rule == RULE_IMAGE ? image : layout_follow(r, v);
+    return rule == RULE_WEIGHT ? t->weight_layout : rule == RULE_IMAGE ? t->image_layout : layout_follow(r, v);
+}
+
+bool layout_makes_weight(OpCode op)
+{
+    return layout_rules[op] == RULE_WEIGHT;
 }
 
 static ValueId layout_convert(Rewriter *r, ValueId like, ValueId v, Layout to)
@@ -55,27 +62,27 @@ static ValueId layout_convert(Rewriter *r, ValueId like, ValueId v, Layout to)
 
 /* In which layout the rank-4 operand i must come: values walked together lie alike, the library knows images and
  * weights. `own`: the layout of v. */
-static Layout layout_operand(const Rewriter *r, const Value *v, int32_t i, Layout own, Layout image)
+static Layout layout_operand(const Rewriter *r, const Value *v, int32_t i, Layout own, const Target *t)
 {
     const Graph *g = r->b.g;
     Type         x = ir_value(g, ir_mapped(r, v->in[i]))->type, first = ir_value(g, ir_mapped(r, v->in[0]))->type;
     uint32_t     traits = ir_ops[v->op].traits;
     if (traits & T_LIBRARY)
-        return i == 1 && v->op != OP_CONV2D_GRAD_W ? LAYOUT_ROWS : image;
+        return i == 1 && v->op != OP_CONV2D_GRAD_W ? t->weight_layout : t->image_layout;
     if (v->op == OP_ASSIGN || ((traits & T_REDUCE) && shape_eq(x.shape, first.shape)))
         return first.layout;
     return (traits & T_ELTWISE) && shape_eq(x.shape, v->type.shape) ? own : x.layout;
 }
 
 /* An image meets a weight: a new value, which maps to itself, in its place. */
-static void layout_operands(Rewriter *r, ValueId id, Layout own, Layout image)
+static void layout_operands(Rewriter *r, ValueId id, Layout own, const Target *t)
 {
     Graph *g = r->b.g;
     for (int32_t i = 0; i < ir_value(g, id)->n_in; i++) {
         ValueId x = ir_mapped(r, ir_value(g, id)->in[i]);
         if (ir_value(g, x)->type.shape.rank != 4)
             continue;
-        Layout want = layout_operand(r, ir_value(g, id), i, own, image);
+        Layout want = layout_operand(r, ir_value(g, id), i, own, t);
         if (ir_value(g, x)->type.layout != want) {
             ValueId converted = layout_convert(r, id, x, want);
             ir_value(g, id)->in[i] = converted;
@@ -111,8 +118,8 @@ bool pass_layout(PassCtx *c, Graph *g)
             layout_reshape(&r, c, id);
             continue;
         }
-        Layout own = layout_of(&r, ir_value(g, id), c->target->image_layout);
-        layout_operands(&r, id, own, c->target->image_layout);
+        Layout own = layout_of(&r, ir_value(g, id), c->target);
+        layout_operands(&r, id, own, c->target);
         ir_keep(&r, id);
         if (ir_value(g, id)->type.shape.rank == 4) {
             ir_value(g, id)->type.layout = own;

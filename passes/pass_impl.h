@@ -12,6 +12,9 @@
 
 extern const char *const pass_step_names[STEP_INIT + 1];
 
+/* Is the result of this op laid out as weights are, whatever it reads? (layout.c) */
+bool layout_makes_weight(OpCode op);
+
 /* ---- Pipeline: which passes run (pipeline.c) --------------------------------------------------------------------- */
 
 typedef struct PipelineRow {

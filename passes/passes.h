@@ -61,6 +61,8 @@ typedef struct Target {
     Layout      image_layout;  /* of rank-4 activations */
     Layout      weight_layout; /* of rank-4 weights, their gradients and velocities: nhwc means [K, R, S, C] */
     int64_t     align_bytes;   /* of every value's offset */
+    bool        int8_unsigned; /* integer products take u8 inputs, too */
+    bool        int8_groups;   /* ... and convolutions in groups */
 } Target;
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------- */
@@ -142,6 +144,7 @@ int32_t passes_bisect_run(Arena *a, Diag *d, const PassOptions *opt, StepKind st
 /* The table of --print-plan: value, bytes, first and last launch, offset; peak and the three largest alive there; bytes
  * saved for backward by kind. */
 void    passes_print_plan(Str *out, const Graph *g);
+int32_t passes_peak_values(const Graph *g, ValueId *out, int32_t most); /* the largest at the peak, largest first */
 int64_t passes_saved_bytes(const Graph *g); /* made in forward, read in backward; weights and inputs not counted */
 void    passes_doc(Str *out);               /* docs/passes.md */
 

@@ -66,27 +66,54 @@ static int plan_by_size_desc(const void *x, const void *y)
     return a->bytes > b->bytes ? -1 : a->bytes < b->bytes;
 }
 
-static void plan_print_peak(Str *out, Arena *a, const Graph *g, const StoredList *list)
+/* The launch at which most is alive. */
+static int32_t plan_peak(const Graph *g, const StoredList *list)
 {
     int32_t peak = 0;
     for (int32_t k = 1; k < g->groups.len; k++)
         if (plan_alive(list, k) > plan_alive(list, peak))
             peak = k;
-    if (g->groups.len == 0)
-        return;
-    str_printf(out, "peak: %s alive at launch %d (%s); the plan takes %s\n", str_bytes(a, plan_alive(list, peak)), peak,
-               g->groups.at[peak].name, str_bytes(a, g->bytes[MEM_WORK]));
+    return peak;
+}
+
+static int32_t plan_largest(const StoredList *list, int32_t at, Arena *a, ValueId *out, int32_t most)
+{
     const Stored **alive = ARENA_ARRAY(a, const Stored *, list->at.len + 1);
     int32_t        n = 0;
     for (int32_t i = 0; i < list->at.len; i++) {
         const Stored *s = &list->at.at[i];
-        if (s->leaf == VALUE_NONE && !s->output && s->first <= peak && peak <= s->last)
+        if (s->leaf == VALUE_NONE && !s->output && s->first <= at && at <= s->last)
             alive[n++] = s;
     }
     qsort(alive, (size_t)n, sizeof(*alive), plan_by_size_desc);
-    for (int32_t i = 0; i < n && i < 3; i++)
-        str_printf(out, "  largest there: %%%d %s, %s\n", alive[i]->v, ir_label(a, g, alive[i]->v),
-                   str_bytes(a, alive[i]->bytes));
+    n = n < most ? n : most;
+    for (int32_t i = 0; i < n; i++)
+        out[i] = alive[i]->v;
+    return n;
+}
+
+int32_t passes_peak_values(const Graph *g, ValueId *out, int32_t most)
+{
+    Arena      a = arena_new("peak");
+    StoredList list = plan_stored(&a, g);
+    int32_t    n = plan_largest(&list, plan_peak(g, &list), &a, out, most);
+    arena_free(&a);
+    return n;
+}
+
+static void plan_print_peak(Str *out, Arena *a, const Graph *g, const StoredList *list)
+{
+    enum { SHOWN = 3 };
+    ValueId largest[SHOWN];
+    int32_t peak = plan_peak(g, list);
+    if (g->groups.len == 0)
+        return;
+    str_printf(out, "peak: %s alive at launch %d (%s); the plan takes %s\n", str_bytes(a, plan_alive(list, peak)), peak,
+               g->groups.at[peak].name, str_bytes(a, g->bytes[MEM_WORK]));
+    int32_t n = plan_largest(list, peak, a, largest, SHOWN);
+    for (int32_t i = 0; i < n; i++)
+        str_printf(out, "  largest there: %%%d %s, %s\n", largest[i], ir_label(a, g, largest[i]),
+                   str_bytes(a, type_bytes(ir_value(g, largest[i])->type)));
 }
 
 void passes_print_plan(Str *out, const Graph *g)

@@ -52,6 +52,10 @@ void reproduce_context(Str *out, const PassCtx *c)
         number_print(out, "weight-decay", c->optimizer->weight_decay);
         str_add(out, c->optimizer->nesterov ? " --nesterov" : "");
     }
+    if (c->target && !str_eq(c->target->name, "cpu"))
+        str_add(out, " --backend=cuda"); /* one target for all that are GPUs */
+    if (c->int8_forward)
+        str_add(out, " --forward=int8");
 }
 
 static void write_graph(Diag *d, Arena *a, const char *dir, const char *file, const char *head, const char *text)

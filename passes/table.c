@@ -47,7 +47,7 @@ void passes_doc(Str *out)
         "by hand.\n");
     doc_passes(out, "The default pipeline, in order", 0);
     str_add(out, "\nA pass that is not required may be left out (`--disable-pass`, `--bisect`): the step computes the "
-                 "same numbers.\n");
+                 "same numbers, but for the roundings that integer-forward takes away.\n");
     doc_passes(out, "For tests of the manager", PASS_TEST);
     str_add(out, "\n## Methods of quantization\n\n| method | what it does |\n|---|---|\n");
     for (int32_t i = 0; i < pass_n_methods; i++)

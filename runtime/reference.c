@@ -7,6 +7,7 @@
  *
  * Tested by tests/unit/test_exec.c (closed forms, and the identity <y, conv x> = <conv' y, x>). */
 #include <math.h>
+#include <stdlib.h>
 
 #include "runtime/program.h"
 
@@ -28,23 +29,44 @@ static void acc_store(Acc a, float *out, float *abs_sums, int64_t i)
         abs_sums[i] = (float)a.abs;
 }
 
+/* Element distances of the weights. */
+typedef struct WeightAt {
+    int64_t k, c, r, s;
+} WeightAt;
+
+static WeightAt weight_strides(const CallDesc *d)
+{
+    const int64_t cg = d->c / d->groups;
+    if (d->krsc)
+        return (WeightAt){ .k = d->r * d->s * cg, .r = d->s * cg, .s = cg, .c = 1 };
+    return (WeightAt){ .k = cg * d->r * d->s, .c = d->r * d->s, .r = d->s, .s = 1 };
+}
+
+/* What the window at an output pixel covers: the pixel of the image under tap (r, s); -1: padding. */
+static inline int64_t pixel_under(const CallDesc *d, int64_t n, int64_t oh, int64_t ow, int64_t r, int64_t s)
+{
+    int64_t h = oh * d->stride + r - d->pad[0], v = ow * d->stride + s - d->pad[1];
+    return h < 0 || h >= d->h || v < 0 || v >= d->w ? -1 : (n * d->h + h) * d->w + v;
+}
+
 /* y[n,k,oh,ow] = bias[k] + sum over c, r, s of x[n, c, oh stride + r - top, ow stride + s - left] w[k,c,r,s] */
 static void conv_forward(const CallDesc *d, const float *x, const float *w, const float *bias, float *y,
                          float *abs_sums)
 {
-    const int64_t cg = d->c / d->groups, kg = d->k / d->groups;
+    const int64_t  cg = d->c / d->groups, kg = d->k / d->groups;
+    const WeightAt at = weight_strides(d);
     for (int64_t i = 0; i < d->n * d->oh * d->ow * d->k; i++) {
         int64_t k = i % d->k, ow = i / d->k % d->ow, oh = i / d->k / d->ow % d->oh, n = i / d->k / d->ow / d->oh;
         Acc     a = { 0 };
         for (int64_t r = 0; r < d->r; r++)
             for (int64_t s = 0; s < d->s; s++) {
-                int64_t h = oh * d->stride + r - d->pad[0], v = ow * d->stride + s - d->pad[1];
-                if (h < 0 || h >= d->h || v < 0 || v >= d->w)
+                int64_t pixel = pixel_under(d, n, oh, ow, r, s);
+                if (pixel < 0)
                     continue;
-                const float *xs = x + ((n * d->h + h) * d->w + v) * d->c + k / kg * cg;
-                const float *ws = w + (k * cg * d->r + r) * d->s + s;
+                const float *xs = x + pixel * d->c + k / kg * cg;
+                const float *ws = w + k * at.k + r * at.r + s * at.s;
                 for (int64_t c = 0; c < cg; c++)
-                    acc_add(&a, xs[c], ws[c * d->r * d->s]);
+                    acc_add(&a, xs[c], ws[c * at.c]);
             }
         if (bias)
             acc_add(&a, bias[k], 1);
@@ -56,7 +78,8 @@ static void conv_forward(const CallDesc *d, const float *x, const float *w, cons
  */
 static void conv_grad_x(const CallDesc *d, const float *dy, const float *w, float *dx, float *abs_sums)
 {
-    const int64_t cg = d->c / d->groups, kg = d->k / d->groups;
+    const int64_t  cg = d->c / d->groups, kg = d->k / d->groups;
+    const WeightAt at = weight_strides(d);
     for (int64_t i = 0; i < d->n * d->h * d->w * d->c; i++) {
         int64_t c = i % d->c, v = i / d->c % d->w, h = i / d->c / d->w % d->h, n = i / d->c / d->w / d->h;
         Acc     a = { 0 };
@@ -67,9 +90,9 @@ static void conv_grad_x(const CallDesc *d, const float *dy, const float *w, floa
                     continue;
                 int64_t      first = c / cg * kg; /* of the group's output channels */
                 const float *gs = dy + ((n * d->oh + oh) * d->ow + ow) * d->k + first;
-                const float *ws = w + ((first * cg + c % cg) * d->r + r) * d->s + s;
+                const float *ws = w + first * at.k + c % cg * at.c + r * at.r + s * at.s;
                 for (int64_t k = 0; k < kg; k++)
-                    acc_add(&a, gs[k], ws[k * cg * d->r * d->s]);
+                    acc_add(&a, gs[k], ws[k * at.k]);
             }
         acc_store(a, dx, abs_sums, i);
     }
@@ -78,20 +101,54 @@ static void conv_grad_x(const CallDesc *d, const float *dy, const float *w, floa
 /* dw[k,c,r,s] = sum over n, oh, ow of dy[n,k,oh,ow] x[n, c, oh stride + r - top, ow stride + s - left] */
 static void conv_grad_w(const CallDesc *d, const float *dy, const float *x, float *dw, float *abs_sums)
 {
-    const int64_t cg = d->c / d->groups, kg = d->k / d->groups;
+    const int64_t  cg = d->c / d->groups, kg = d->k / d->groups;
+    const WeightAt at = weight_strides(d);
     for (int64_t i = 0; i < d->k * cg * d->r * d->s; i++) {
         int64_t s = i % d->s, r = i / d->s % d->r, c = i / d->s / d->r % cg, k = i / d->s / d->r / cg;
         Acc     a = { 0 };
         for (int64_t n = 0; n < d->n; n++)
             for (int64_t oh = 0; oh < d->oh; oh++)
                 for (int64_t ow = 0; ow < d->ow; ow++) {
-                    int64_t h = oh * d->stride + r - d->pad[0], v = ow * d->stride + s - d->pad[1];
-                    if (h < 0 || h >= d->h || v < 0 || v >= d->w)
-                        continue;
-                    acc_add(&a, dy[((n * d->oh + oh) * d->ow + ow) * d->k + k],
-                            x[((n * d->h + h) * d->w + v) * d->c + k / kg * cg + c]);
+                    int64_t pixel = pixel_under(d, n, oh, ow, r, s);
+                    if (pixel >= 0)
+                        acc_add(&a, dy[((n * d->oh + oh) * d->ow + ow) * d->k + k], x[pixel * d->c + k / kg * cg + c]);
                 }
-        acc_store(a, dw, abs_sums, i);
+        acc_store(a, dw, abs_sums, k * at.k + c * at.c + r * at.r + s * at.s);
+    }
+}
+
+/* Code i of a buffer of bytes. */
+static inline int64_t code_at(DType t, const void *codes, int64_t i)
+{
+    return t == DTYPE_U8 ? ((const uint8_t *)codes)[i] : ((const int8_t *)codes)[i];
+}
+
+/* y[n,k,oh,ow] = (f32)sum scale[k]: one rounding of the exact sum, one of the product. Padding is code 0. */
+static void conv_forward_int(const CallDesc *d, const void *x, const void *w, const float *scale, float *y,
+                             float *abs_sums)
+{
+    const int64_t  cg = d->c / d->groups, kg = d->k / d->groups;
+    const WeightAt at = weight_strides(d);
+    DT_ASSERT((d->x_type == DTYPE_S8 || d->x_type == DTYPE_U8) && d->w_type == DTYPE_S8, "codes of %s by %s",
+              dtype_name(d->x_type), dtype_name(d->w_type));
+    for (int64_t i = 0; i < d->n * d->oh * d->ow * d->k; i++) {
+        int64_t k = i % d->k, ow = i / d->k % d->ow, oh = i / d->k / d->ow % d->oh, n = i / d->k / d->ow / d->oh;
+        int64_t sum = 0, abs = 0;
+        for (int64_t r = 0; r < d->r; r++)
+            for (int64_t s = 0; s < d->s; s++) {
+                int64_t pixel = pixel_under(d, n, oh, ow, r, s), from = pixel * d->c + k / kg * cg;
+                int64_t tap = k * at.k + r * at.r + s * at.s;
+                for (int64_t c = 0; c < cg && pixel >= 0; c++) {
+                    int64_t product = code_at(d->x_type, x, from + c) * code_at(d->w_type, w, tap + c * at.c);
+                    sum += product;
+                    abs += llabs(product);
+                }
+            }
+        DT_ASSERT(sum >= INT32_MIN && sum <= INT32_MAX, "a sum of codes is %lld", (long long)sum);
+        float by = scale[d->scale_per_k ? k : 0];
+        y[i] = (float)(int32_t)sum * by;
+        if (abs_sums)
+            abs_sums[i] = (float)abs * fabsf(by);
     }
 }
 
@@ -99,7 +156,7 @@ static void conv_grad_w(const CallDesc *d, const float *dy, const float *x, floa
 static CallDesc as_conv(const CallDesc *call)
 {
     CallDesc d = *call;
-    if (call->kind >= CALL_LINEAR_FWD) {
+    if (call->kind >= CALL_LINEAR_FWD && call->kind <= CALL_LINEAR_BWD_W) {
         d = (CallDesc){ .kind = call->kind - CALL_LINEAR_FWD + CALL_CONV_FWD, .bias = call->bias };
         d.n = call->n, d.c = call->c, d.k = call->k;
         d.h = d.w = d.r = d.s = d.oh = d.ow = d.stride = d.groups = 1;
@@ -119,6 +176,9 @@ void reference_call(const CallDesc *call, void *const *bufs, float *abs_sums)
         return;
     case CALL_CONV_BWD_W:
         conv_grad_w(&d, bufs[0], bufs[1], bufs[2], abs_sums);
+        return;
+    case CALL_CONV_FWD_INT:
+        conv_forward_int(&d, bufs[0], bufs[1], bufs[2], bufs[3], abs_sums);
         return;
     default:
         DT_UNREACHABLE("call kind %d", (int)call->kind);

@@ -331,15 +331,32 @@ static Call *call_find(Lib *l, const CallDesc *d)
 
 /* ---- CallLib --------------------------------------------------------------------------------------------------- */
 
+/* What it is never asked for when the passes compile for a CPU: NULL, or what that is. */
+static const char *unsupported(const CallDesc *d)
+{
+    if (d->kind == CALL_CONV_FWD_INT)
+        return "integer products of codes";
+    return d->krsc ? "weights in the order [K, R, S, C]" : NULL;
+}
+
 static int64_t lib_scratch_bytes(void *self, const CallDesc *d)
 {
+    if (unsupported(d))
+        return 0;
     Call *c = call_find(self, d);
     return call_build(self, c, d) ? c->scratch_bytes : 0; /* a failure is reported by prepare */
 }
 
 static void *lib_prepare(void *self, Diag *diag, const CallDesc *d)
 {
-    Lib  *l = self;
+    Lib *l = self;
+    if (unsupported(d)) {
+        diag_error(diag, LOC_NONE, "%s: expected float products with weights in rows, found %s", l->face.name,
+                   unsupported(d));
+        diag_help(diag,
+                  "integer products (--forward=int8) and other layouts are for GPU backends and --backend=interp");
+        return NULL;
+    }
     Call *c = call_find(l, d);
     if (!call_build(l, c, d)) {
         diag_error(diag, LOC_NONE,

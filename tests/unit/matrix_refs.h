@@ -155,6 +155,10 @@ static double ref_code(const Value *v, double x, double step)
     double t = x / step;
     return isnan(t) ? 0 : nearbyint(fmin(fmax(t, I(LO)), I(HI)));
 }
+static double ref_quantize(const Value *v, const double *x)
+{
+    return ref_code(v, x[0], x[1]);
+}
 static double ref_qdq(const Value *v, const double *x)
 {
     return x[1] * ref_code(v, x[0], x[1]);
@@ -319,6 +323,17 @@ static void ref_conv(Ref *r)
     for (int64_t i = 0; i < shape_elems(r->out_s); i++)
         r->out[i] = r->v->n_in == 3 ? r->in[2][i / (d.oh * d.ow) % d.k] : 0;
     REF_EACH_PRODUCT(d, x, w, y, r->out[y] += r->in[0][x] * r->in[1][w])
+}
+/* Sums of codes are whole numbers far below 2^53; the product with the scale is one of single precision. */
+static void ref_conv_int(Ref *r)
+{
+    RefConv d = ref_conv_desc(r, r->s[0], r->s[1], r->out_s);
+    ref_zero(r);
+    REF_EACH_PRODUCT(d, x, w, y, r->out[y] += r->in[0][x] * r->in[1][w])
+    for (int64_t i = 0; i < shape_elems(r->out_s); i++) {
+        int64_t k = r->s[2].rank == 1 ? i / (d.oh * d.ow) % d.k : 0;
+        r->out[i] = (double)((float)r->out[i] * (float)r->in[2][k]);
+    }
 }
 static void ref_conv_grad_x(Ref *r)
 {
@@ -510,7 +525,7 @@ static void ref_same(Ref *r)
 }
 
 /* data: what the operands hold, a letter each. x: numbers around 0 (special ones, too, in a second run), p: 1/2 to 3/2,
- * s: step sizes, l: labels, u: random seeds, t: taps, d: distinct numbers. */
+ * s: step sizes, l: labels, u: random seeds, t: taps, b: codes of a byte. */
 /* clang-format off */
 static const struct {
     RefPoint    point;
@@ -562,6 +577,9 @@ static const struct {
     [OP_QDQ] = { ref_qdq, NULL, "xs", 1e-7 },
     [OP_QDQ_GRAD_X] = { ref_qdq_grad_x, NULL, "xsx", 0 },
     [OP_LSQ_GRAD_STEP] = { NULL, ref_lsq_step, "xsx", 1e-5 },
+    [OP_QUANTIZE] = { ref_quantize, NULL, "xs", 0 },
+    [OP_CONV2D_INT] = { NULL, ref_conv_int, "bbs", 0 },
+    [OP_LINEAR_INT] = { NULL, ref_conv_int, "bbs", 0 },
     [OP_LSQ_INIT] = { ref_lsq_init, NULL, "pp", 1e-6 },
     [OP_CONV2D_GRAD_X] = { NULL, ref_conv_grad_x, "xx", 1e-6 },
     [OP_CONV2D_GRAD_W] = { NULL, ref_conv_grad_w, "xx", 1e-6 },
