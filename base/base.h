@@ -172,10 +172,15 @@ typedef struct DynLib {
     const char        *env, *install; /* "DETENT_NVRTC"; what to do when it is missing */
     const DynFunc     *funcs;
     int32_t            n_funcs;
+    /* NULL, or a pattern of file names beside it: libraries that it loads later, by bare names that the loader may not
+     * know or know another version of. They are loaded with it. */
+    const char *beside;
 } DynLib;
 /* Opens it and fills `table`. The path it was found under, in `a`; NULL: reported (not found: where it was looked for
  * and how to install it; a function is missing: too old). It stays loaded: such libraries unload badly. */
 const char *dynlib_open(Arena *a, struct Diag *d, const DynLib *lib, void *table);
+/* Where libraries for GPUs lie: toolkits, the system, wheels that Python brings; NULL ends it. */
+extern const char *const dynlib_gpu_dirs[];
 
 /* ---- Diagnostics: errors for people ---------------------------------------------------------------------------- */
 
