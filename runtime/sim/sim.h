@@ -14,17 +14,20 @@
  *   statements   declarations, expressions, if else for while do break continue return, blocks; #pragma unroll
  *   expressions  all operators of C, casts (also of pointers: a float* as a const float4*), sizeof of a type, calls
  *   built in     threadIdx.x blockIdx.x blockDim.x gridDim.x; __syncthreads __syncwarp __threadfence
- *                __shfl_sync __shfl_down_sync __shfl_xor_sync __ballot_sync; atomicAdd on int and unsigned
- *                fmaf __fmaf_rn __fadd_rn __fsub_rn __fmul_rn __fdiv_rn __fsqrt_rn rintf floorf fabsf sqrtf
- *                __float2int_rz __float2uint_rz __int2float_rn __uint2float_rn (saturating, NaN is 0, as the
- * hardware's)
- *                __int_as_float __float_as_int __uint_as_float __float_as_uint __umulhi min max (integers)
- *                __ldg __ldcg __ldcs __stcg __stcs on every type that can be loaded
+ *                __shfl_sync __shfl_up_sync __shfl_down_sync __shfl_xor_sync __ballot_sync __any_sync __all_sync
+ *                atomicAdd Sub Min Max And Or Xor Exch on int and unsigned, atomicInc
+ *                fmaf __fmaf_rn __fadd_rn __fsub_rn __fmul_rn __fdiv_rn __fsqrt_rn sqrtf rintf floorf ceilf truncf
+ *                fabsf fminf fmaxf; __float2int_rz _rn __float2uint_rz _rn __int2float_rn __uint2float_rn (to integers
+ *                they saturate, NaN is 0, as in hardware; casts do the same)
+ *                __int_as_float __float_as_int __uint_as_float __float_as_uint; min max abs; __umulhi __mulhi
+ *                __umul64hi __popc __clz __ffs __brev __byte_perm __dp4a
+ *                __ldg __ldca __ldcg __ldcs __ldcv __stcg __stcs __stwb __stwt on every type that can be loaded
  *   preprocessor #line, #define NAME constant; comments
  * Floats are IEEE single precision without contraction, integers 32 bits that wrap, as the CUDA text is compiled with
  * -fmad=false.
  *
- * Tested by tests/unit/test_sim.c (each construct against C, each fault planted and found). */
+ * Tested by tests/unit/test_sim.c, test_sim_memory.c (each construct against C) and test_sim_faults.c (each fault
+ * planted and found). */
 #ifndef DETENT_SIM_H
 #define DETENT_SIM_H
 
