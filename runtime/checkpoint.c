@@ -110,6 +110,7 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
     Arena  scratch = arena_new("checkpoint");
     StFile f = { 0 };
     Writer w = { &scratch, &f };
+    bool   ok = true;
     put(&w, FORMAT_KEY, FORMAT);
     put(&w, "net", id->net);
     put(&w, "method", id->method);
@@ -120,7 +121,7 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
 #define X(type, name) put_##type(&w, #name, s->name);
     TRAIN_STATE_FIELDS(X)
 #undef X
-    for (int32_t i = 0; i < p.program->n_tensors; i++) {
+    for (int32_t i = 0; i < p.program->n_tensors && ok; i++) {
         const ProgTensor *t = &p.program->tensors[i];
         if (!is_kept(t))
             continue;
@@ -130,10 +131,10 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
             .name = t->name, .dtype = t->dtype, .rank = t->rank, .elems = t->elems, .bytes = bytes, .data = data
         };
         memcpy(st.dim, t->dim, sizeof(int64_t) * (size_t)t->rank);
-        tensor_read(p.exec, p.index, t, data);
+        ok = tensor_read(p.exec, p.index, t, data);
         vec_push(&scratch, &f.tensors, st);
     }
-    bool ok = st_write(d, path, &f);
+    ok = ok && st_write(d, path, &f);
     arena_free(&scratch);
     return ok;
 }
@@ -323,16 +324,18 @@ static bool check_unknown(Load *l)
     return list.n == 0 || !l->mode.refuse_unknown;
 }
 
-static void copy_tensors(const Load *l)
+static bool copy_tensors(const Load *l)
 {
     const Program *p = l->p.program;
-    for (int32_t i = 0; i < p->n_tensors; i++) {
+    bool           ok = true;
+    for (int32_t i = 0; i < p->n_tensors && ok; i++) {
         if (l->sources[i] < 0)
             continue;
         const StTensor *s = &l->f->tensors.at[l->sources[i]];
         /* The file aligns nothing; tensor_write may rely on the element's alignment. */
-        tensor_write(l->p.exec, l->p.index, &p->tensors[i], arena_copy(l->a, s->data, (size_t)s->bytes));
+        ok = tensor_write(l->p.exec, l->p.index, &p->tensors[i], arena_copy(l->a, s->data, (size_t)s->bytes));
     }
+    return ok;
 }
 
 static Load load_new(Arena *a, Diag *d, const char *path, const StFile *f, LoadedProgram p, ModeId mode)
@@ -372,11 +375,9 @@ bool checkpoint_resume(Diag *d, const char *path, const RunIdentity *id, LoadedP
         f && check_format(d, path, f) && check_identity(&scratch, d, path, f, id) && read_state(d, path, f, &state);
     if (ok) {
         Load l = load_new(&scratch, d, path, f, p, MODE_RESUME);
-        ok = find_sources(&l) && check_unknown(&l);
-        if (ok) {
-            copy_tensors(&l);
+        ok = find_sources(&l) && check_unknown(&l) && copy_tensors(&l);
+        if (ok)
             *s = state;
-        }
     }
     arena_free(&scratch);
     return ok;
@@ -390,9 +391,7 @@ bool checkpoint_load(Diag *d, const char *path, LoadedProgram p, TrainState *s)
     bool       ok = f && (!str_eq(st_meta(f, FORMAT_KEY), FORMAT) || read_state(d, path, f, &state));
     if (ok) {
         Load l = load_new(&scratch, d, path, f, p, MODE_LOAD);
-        ok = find_sources(&l);
-        if (ok)
-            copy_tensors(&l);
+        ok = find_sources(&l) && copy_tensors(&l);
     }
     if (ok && s)
         *s = state;
@@ -410,11 +409,9 @@ bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedPro
         /* A step size says where the levels of so many bits lie: with other bits it would be wrong by a power of two.
          */
         l.take_steps = str_eq(st_meta(f, "method"), id->method) && str_eq(st_meta(f, "bits"), id->bits);
-        ok = find_sources(&l) && check_unknown(&l);
-        if (ok) {
-            copy_tensors(&l);
+        ok = find_sources(&l) && check_unknown(&l) && copy_tensors(&l);
+        if (ok)
             *steps_loaded = l.missing_steps == 0;
-        }
     }
     arena_free(&scratch);
     return ok;

@@ -101,7 +101,7 @@ bool program_init(Diag *d, LoadedProgram p, uint64_t seed)
         }
         void *values = arena_alloc(&scratch, (size_t)dtype_bytes(t->dtype, t->elems));
         tensor_init(t, seed, values);
-        tensor_write(p.exec, p.index, t, values);
+        ok = tensor_write(p.exec, p.index, t, values);
         arena_reset(&scratch);
     }
     arena_free(&scratch);

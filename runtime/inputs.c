@@ -62,20 +62,19 @@ bool batch_inputs(Arena *a, Diag *d, LoadedProgram p, const Dataset *data, int32
     const ProgTensor *image = program_need(d, p.program, TENSOR_INPUT, "image", DTYPE_F32, -1, NULL);
     if (!image || !image_fits(d, p.program, image, data, classes))
         return false;
-    *out = (BatchInputs){ .image = image, .image_data = exec_ptr(p.exec, p.index, image) };
+    *out = (BatchInputs){ .p = p, .image = image };
     if (need_label || program_tensor(p.program, "label")) {
-        int64_t           shape[2] = { image->dim[0], 1 };
-        const ProgTensor *label = program_need(d, p.program, TENSOR_INPUT, "label", DTYPE_I32, 2, shape);
-        if (!label)
-            return false;
-        out->label_data = exec_ptr(p.exec, p.index, label);
-    } else {
-        out->label_data = ARENA_ARRAY(a, int32_t, image->dim[0]);
+        int64_t shape[2] = { image->dim[0], 1 };
+        out->label = program_need(d, p.program, TENSOR_INPUT, "label", DTYPE_I32, 2, shape);
+        return out->label != NULL;
     }
+    out->no_label = ARENA_ARRAY(a, int32_t, image->dim[0]);
     return true;
 }
 
 int32_t batch_next(Loader *l, const BatchInputs *in)
 {
-    return loader_next(l, in->image_data, in->label_data);
+    const LoadedProgram p = in->p;
+    return loader_next(l, exec_input(p.exec, p.index, in->image),
+                       in->label ? exec_input(p.exec, p.index, in->label) : in->no_label);
 }

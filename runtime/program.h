@@ -99,10 +99,16 @@ typedef enum LaunchKind { LAUNCH_KERNEL, LAUNCH_CALL } LaunchKind;
 enum { CALL_MAX_BUFS = 4 };
 /* What a launch does with a buffer: for checks of the plan and of out-of-bounds accesses. */
 enum { ACCESS_READ = 1, ACCESS_WRITE = 2 };
+typedef struct BufPart {
+    int64_t offset, bytes; /* in the buffer */
+    int32_t value;
+} BufPart;
 typedef struct BufUse {
-    int64_t bytes;
-    int32_t value;  /* of the graph, whose memory this is; -1: several (merged tensors) */
-    uint8_t access; /* ACCESS_READ | ACCESS_WRITE */
+    int64_t        bytes;
+    int32_t        value;  /* of the graph, whose memory this is; -1: several, see parts (merged tensors) */
+    uint8_t        access; /* ACCESS_READ | ACCESS_WRITE */
+    const BufPart *parts;  /* value -1: what of the buffer is touched; the rest belongs to others */
+    int32_t        n_parts;
 } BufUse;
 typedef struct Launch {
     LaunchKind    kind;
@@ -151,7 +157,8 @@ bool program_check(Diag *d, const Program *p) DT_CHECKED;
 typedef struct CallLib {
     const char *name; /* "oneDNN 2.6.3 (avx512_core_vnni)" */
     void       *self;
-    int64_t (*scratch_bytes)(void *self, const CallDesc *call);
+    int64_t (*scratch_bytes)(void           *self,
+                             const CallDesc *call); /* -1: it cannot carry out this call; prepare says why */
     /* Made once a launch; NULL: reported. */
     void *(*prepare)(void *self, Diag *d, const CallDesc *call);
     /* On a GPU: put into its stream; addresses are the device's. False: reported. */
@@ -209,8 +216,9 @@ int         exec_threads(const Exec *e);                                        
 double      exec_launch_seconds(const Exec *e, int32_t program, int32_t launch); /* total, with profile */
 int64_t     exec_launch_count(const Exec *e, int32_t program);                   /* steps run */
 void        exec_free(Exec *e);
-/* Between a tensor and an array in logical order (NCHW, row-major; sub-byte elements packed), whatever its layout. */
-void tensor_write(Exec *e, int32_t program, const ProgTensor *t, const void *nchw);
-void tensor_read(Exec *e, int32_t program, const ProgTensor *t, void *nchw);
+/* Between a tensor and an array in logical order (NCHW, row-major; sub-byte elements packed), whatever its layout.
+ * False: reported (only a GPU fails); what was to be read is zeros. */
+bool tensor_write(Exec *e, int32_t program, const ProgTensor *t, const void *nchw);
+bool tensor_read(Exec *e, int32_t program, const ProgTensor *t, void *nchw);
 
 #endif

@@ -18,7 +18,8 @@ struct Progress {
     int64_t every;
     double  start_s, drawn_s;
     int64_t start_done;         /* steps that were done before this process */
-    double  step_end_s, wait_s; /* at the end of the last step; 0: no step to measure from */
+    double  step_end_s, wait_s; /* at the end of the last step seen; 0: no step to measure from */
+    int64_t step_done;          /* ... and its number: several steps may have ended since */
     double  ms, wait_ms;        /* smoothed, a step */
 };
 
@@ -49,12 +50,14 @@ static void measure(Progress *p, const ProgressStep *s, double now)
         p->start_s = now;
     }
     if (p->step_end_s > 0) {
-        double ms = (now - p->step_end_s) * 1e3, wait_ms = (s->wait_s - p->wait_s) * 1e3;
-        double share = p->ms == 0 ? 1 : SMOOTH;
+        double steps = (double)dt_max64(s->done - p->step_done, 1);
+        double ms = (now - p->step_end_s) * 1e3 / steps, wait_ms = (s->wait_s - p->wait_s) * 1e3 / steps;
+        double share = p->ms == 0 || SMOOTH * steps > 1 ? 1 : SMOOTH * steps;
         p->ms += share * (ms - p->ms);
         p->wait_ms += share * (wait_ms - p->wait_ms);
     }
     p->step_end_s = now;
+    p->step_done = s->done;
     p->wait_s = s->wait_s;
 }
 

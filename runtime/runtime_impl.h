@@ -21,34 +21,37 @@ const ProgTensor *program_need(Diag *d, const Program *p, TensorKind kind, const
 /* "[64, 3, 3, 3]"; "[]" for a scalar. */
 const char *dims_text(Arena *a, const int64_t *dim, int32_t rank);
 
-/* What one pass over batches of a program needs: checked once, then only pointers. */
+/* What one pass over batches of a program needs: checked once. */
 typedef struct BatchInputs {
-    const ProgTensor *image;
-    float            *image_data;
-    int32_t          *label_data; /* when the program has no labels, memory that nobody reads */
+    LoadedProgram     p;
+    const ProgTensor *image, *label; /* label NULL: the program has none */
+    int32_t          *no_label;      /* then: memory that nobody reads */
 } BatchInputs;
 /* False: reported. The image must fit the dataset and the classes. */
 bool    batch_inputs(Arena *a, Diag *d, LoadedProgram p, const Dataset *data, int32_t classes, bool need_label,
                      BatchInputs *out) DT_CHECKED;
-int32_t batch_next(Loader *l, const BatchInputs *in); /* loader_next into the program's inputs */
+int32_t batch_next(Loader            *l,
+                   const BatchInputs *in); /* loader_next into the inputs of the step that is submitted next */
 
 /* ---- Evaluation ------------------------------------------------------------------------------------------------ */
 
 typedef struct Progress Progress;
 
 typedef struct Evaluator {
-    LoadedProgram eval;
-    BatchInputs   in;
-    const float  *loss_each, *correct_each;
-    Loader       *loader;
-    int64_t       samples;
+    LoadedProgram     eval;
+    BatchInputs       in;
+    const ProgTensor *loss_each, *correct_each;
+    Loader           *loader;
+    int64_t           samples;
+    int32_t          *valid; /* samples that count, of each batch whose results are not read yet: a ring */
 } Evaluator;
+typedef enum EvalEnd { EVAL_DONE, EVAL_INTERRUPTED, EVAL_FAILED } EvalEnd;
 
 bool evaluator_new(Arena *a, Diag *d, LoadedProgram eval, const Dataset *data, int32_t classes, Normalise n,
                    Evaluator *out) DT_CHECKED;
-/* Sums over the test set, in double, sample by sample. False: a signal came (nothing is reported). */
-bool evaluator_run(Evaluator *e, Progress *p, EvalResult *out);
-void evaluator_free(Evaluator *e);
+/* Sums over the test set, in double, sample by sample. Interrupted: a signal came (nothing is reported). */
+EvalEnd evaluator_run(Evaluator *e, Progress *p, EvalResult *out);
+void    evaluator_free(Evaluator *e);
 
 /* ---- Progress -------------------------------------------------------------------------------------------------- */
 

@@ -1,10 +1,11 @@
 /* tensor.c: the tensors of a program by name, and their elements in logical order.
  *
- * The host thinks in NCHW; a rank-4 tensor may lie as NHWC. Checkpoints, data sets and tests go through here.
+ * The host thinks in NCHW; a rank-4 tensor may lie as NHWC (a weight [K, C, R, S] then as [K, R, S, C]). Checkpoints,
+ * data sets and tests go through here.
  * Tested by tests/unit/test_exec.c. */
 #include <string.h>
 
-#include "runtime/program.h"
+#include "runtime/exec_impl.h"
 
 const ProgTensor *program_tensor(const Program *p, const char *name)
 {
@@ -55,20 +56,31 @@ static bool is_rows(const ProgTensor *t)
     return !t->nhwc || t->rank != 4 || t->dim[1] == 1 || t->dim[2] * t->dim[3] == 1;
 }
 
-void tensor_write(Exec *e, int32_t program, const ProgTensor *t, const void *nchw)
+bool tensor_write(Exec *e, int32_t program, const ProgTensor *t, const void *nchw)
 {
-    void *at = exec_ptr(e, program, t);
+    Loaded *l = exec_loaded(e, program);
+    if (e->failed)
+        return false;
     if (is_rows(t))
-        memcpy(at, nchw, (size_t)t->bytes);
-    else
-        copy_reordered(t, at, nchw, true);
+        return e->kind->write(e, l, t, nchw);
+    Arena    scratch = arena_new("tensor");
+    uint8_t *lies = arena_alloc(&scratch, (size_t)t->bytes);
+    copy_reordered(t, lies, nchw, true);
+    bool ok = e->kind->write(e, l, t, lies);
+    arena_free(&scratch);
+    return ok;
 }
 
-void tensor_read(Exec *e, int32_t program, const ProgTensor *t, void *nchw)
+bool tensor_read(Exec *e, int32_t program, const ProgTensor *t, void *nchw)
 {
-    const void *at = exec_ptr(e, program, t);
-    if (is_rows(t))
-        memcpy(nchw, at, (size_t)t->bytes);
-    else
-        copy_reordered(t, nchw, at, false);
+    Loaded  *l = exec_loaded(e, program);
+    Arena    scratch = arena_new("tensor");
+    uint8_t *lies = is_rows(t) ? nchw : arena_alloc(&scratch, (size_t)t->bytes);
+    bool     ok = !e->failed && e->kind->read(e, l, t, lies);
+    if (!ok)
+        memset(nchw, 0, (size_t)t->bytes);
+    else if (lies != nchw)
+        copy_reordered(t, nchw, lies, false);
+    arena_free(&scratch);
+    return ok;
 }

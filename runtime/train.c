@@ -7,12 +7,22 @@
  * the resumed run then begins by closing. Rows of metrics are written before the checkpoint that counts them, so a kill
  * in between only leaves rows that resuming cuts off and writes again.
  *
+ * Steps are submitted without waiting for the ones before; their losses are read later, in order, and all of them
+ * before anything is recorded or saved. So it makes no difference to any number how many steps are on their way (on the
+ * host: none; on a GPU up to exec_depth()).
+ *
  * Tested by tests/unit/test_train.c: killed and resumed runs against one that was left alone, byte by byte. */
 #include "runtime/runtime_impl.h"
 
 #include <math.h>
 
 enum { LOG_EVERY = 50 };
+
+/* A step whose results are not read yet. */
+typedef struct Flying {
+    int64_t number; /* of exec_submit */
+    float   lr;
+} Flying;
 
 typedef struct Trainer {
     Arena             *a;
@@ -23,9 +33,12 @@ typedef struct Trainer {
     int64_t            limit; /* steps after which to stop */
     int64_t            batch;
     BatchInputs        in;
-    float             *lr;
-    uint32_t          *step, *seed; /* NULL: the program does not ask */
-    const float       *loss, *correct;
+    const ProgTensor  *lr, *step, *seed; /* step, seed NULL: the program does not ask */
+    const ProgTensor  *loss, *correct;
+    int64_t            submitted; /* steps, over all epochs; s.step of them are read */
+    int32_t            depth;
+    Flying            *flying;  /* [depth], step n at n % depth */
+    float              last_lr; /* of the last step that was read */
     Loader            *loader;
     Evaluator          evaluator;
     RunDir            *dir;
@@ -61,14 +74,10 @@ static bool check_config(Diag *d, const TrainConfig *c)
 }
 
 /* A scalar input that the program may do without. */
-static bool optional_scalar(Diag *d, LoadedProgram p, const char *name, uint32_t **out)
+static bool optional_scalar(Diag *d, LoadedProgram p, const char *name, const ProgTensor **out)
 {
-    if (!program_tensor(p.program, name))
-        return true;
-    const ProgTensor *t = program_need(d, p.program, TENSOR_INPUT, name, DTYPE_U32, 0, NULL);
-    if (t)
-        *out = exec_ptr(p.exec, p.index, t);
-    return t != NULL;
+    *out = program_tensor(p.program, name);
+    return !*out || program_need(d, p.program, TENSOR_INPUT, name, DTYPE_U32, 0, NULL) != NULL;
 }
 
 static bool bind_program(Trainer *t)
@@ -76,15 +85,14 @@ static bool bind_program(Trainer *t)
     const LoadedProgram p = t->c->train;
     if (!batch_inputs(t->a, t->d, p, t->c->data, t->c->classes, true, &t->in))
         return false;
-    const ProgTensor *lr = program_need(t->d, p.program, TENSOR_INPUT, "lr", DTYPE_F32, 0, NULL);
-    const ProgTensor *loss = program_need(t->d, p.program, TENSOR_OUTPUT, "loss", DTYPE_F32, 0, NULL);
-    const ProgTensor *correct = program_need(t->d, p.program, TENSOR_OUTPUT, "correct", DTYPE_F32, 0, NULL);
-    if (!lr || !loss || !correct || !optional_scalar(t->d, p, "step", &t->step) ||
+    t->lr = program_need(t->d, p.program, TENSOR_INPUT, "lr", DTYPE_F32, 0, NULL);
+    t->loss = program_need(t->d, p.program, TENSOR_OUTPUT, "loss", DTYPE_F32, 0, NULL);
+    t->correct = program_need(t->d, p.program, TENSOR_OUTPUT, "correct", DTYPE_F32, 0, NULL);
+    if (!t->lr || !t->loss || !t->correct || !optional_scalar(t->d, p, "step", &t->step) ||
         !optional_scalar(t->d, p, "seed", &t->seed))
         return false;
-    t->lr = exec_ptr(p.exec, p.index, lr);
-    t->loss = exec_ptr(p.exec, p.index, loss);
-    t->correct = exec_ptr(p.exec, p.index, correct);
+    t->depth = exec_depth(p.exec, p.index);
+    t->flying = ARENA_ARRAY(t->a, Flying, t->depth);
     t->batch = t->in.image->dim[0];
     if (t->batch != t->c->id.batch) {
         diag_error(t->d, LOC_NONE, "train: program %s was compiled for a batch of %lld, the run has %lld",
@@ -123,15 +131,13 @@ static bool prepare(Trainer *t)
     t->log_every = c->log_every ? c->log_every : LOG_EVERY;
     t->eval_every = c->eval_every ? c->eval_every : 1;
     t->progress = progress_new(t->a, c->progress, t->log_every);
-    if (t->seed) /* a program's seed has 32 bits */
-        *t->seed = (uint32_t)(c->id.seed ^ c->id.seed >> 32);
     return true;
 }
 
 /* ---- First values ---------------------------------------------------------------------------------------------- */
 
 /* A step size of zero (a layer that saw only zeros) would divide by it. */
-static void warn_of_steps(Trainer *t)
+static bool warn_of_steps(Trainer *t)
 {
     const LoadedProgram p = t->c->train;
     for (int32_t i = 0; i < p.program->n_tensors; i++) {
@@ -140,15 +146,18 @@ static void warn_of_steps(Trainer *t)
             continue;
         Arena  scratch = arena_new("steps");
         float *values = ARENA_ARRAY(&scratch, float, x->elems);
-        tensor_read(p.exec, p.index, x, values);
-        for (int64_t k = 0; k < x->elems; k++)
+        bool   ok = tensor_read(p.exec, p.index, x, values);
+        for (int64_t k = 0; ok && k < x->elems; k++)
             if (!(values[k] > 0) || !isfinite(values[k])) {
                 diag_warning(t->d, LOC_NONE, "train: the first batch gave %s the step size %g", x->name,
                              (double)values[k]);
                 break;
             }
         arena_free(&scratch);
+        if (!ok)
+            return false;
     }
+    return true;
 }
 
 /* Runs the init program on the first training batch, as augmented in epoch 0. */
@@ -164,9 +173,7 @@ static bool first_batch(Trainer *t)
     loader_start(loader, 0, 0);
     batch_next(loader, &in);
     loader_free(loader);
-    exec_run(init.exec, init.index);
-    warn_of_steps(t);
-    return true;
+    return exec_submit(init.exec, init.index) >= 0 && warn_of_steps(t);
 }
 
 static bool first_values(Trainer *t)
@@ -230,13 +237,10 @@ static bool start(Trainer *t)
 
 /* ---- Steps ----------------------------------------------------------------------------------------------------- */
 
-/* After a step whose loss is not finite: which param went first. */
-static void report_divergence(Trainer *t, double loss)
+/* The first param with elements that are not finite. */
+static void report_bad_param(Trainer *t)
 {
     const LoadedProgram p = t->c->train;
-    progress_end(t->progress);
-    diag_error(t->d, LOC_NONE, "train: the loss is %g at step %lld (epoch %lld, learning rate %g)", loss,
-               (long long)t->s.step + 1, (long long)t->s.epoch + 1, (double)*t->lr);
     for (int32_t i = 0; i < p.program->n_tensors; i++) {
         const ProgTensor *x = &p.program->tensors[i];
         if (x->kind != TENSOR_PARAM || x->dtype != DTYPE_F32)
@@ -244,19 +248,29 @@ static void report_divergence(Trainer *t, double loss)
         Arena   scratch = arena_new("diverged");
         float  *values = ARENA_ARRAY(&scratch, float, x->elems);
         int64_t bad = 0;
-        tensor_read(p.exec, p.index, x, values);
-        for (int64_t k = 0; k < x->elems; k++)
-            bad += !isfinite(values[k]);
+        if (tensor_read(p.exec, p.index, x, values))
+            for (int64_t k = 0; k < x->elems; k++)
+                bad += !isfinite(values[k]);
         arena_free(&scratch);
         if (bad) {
             diag_note(t->d, LOC_NONE,
                       "after it, %lld of %lld elements of param %s are not finite (it is the first such)",
                       (long long)bad, (long long)x->elems, x->name);
-            break;
+            return;
         }
     }
+}
+
+/* The step after s.step gave a loss that is not finite; others may have followed it already. */
+static void report_divergence(Trainer *t, double loss, float lr)
+{
+    const int64_t step = t->s.step + 1;
+    progress_end(t->progress);
+    diag_error(t->d, LOC_NONE, "train: the loss is %g at step %lld (epoch %lld, learning rate %g)", loss,
+               (long long)step, (long long)t->s.epoch + 1, (double)lr);
+    report_bad_param(t);
     diag_help(t->d, "%s was left as it was; try a smaller learning rate or a longer warm-up", t->last);
-    rundir_log(t->dir, "stops: loss %g at step %lld", loss, (long long)t->s.step + 1);
+    rundir_log(t->dir, "stops: loss %g at step %lld", loss, (long long)step);
 }
 
 static int64_t epoch_end(const Trainer *t)
@@ -274,7 +288,7 @@ static bool record_step(Trainer *t)
     TrainState *s = &t->s;
     MetricRow   row = { .epoch = s->epoch + 1,
                         .step = s->step,
-                        .lr = (double)*t->lr,
+                        .lr = (double)t->last_lr,
                         .train_loss = s->row_loss / (double)s->row_steps,
                         .train_top1 = percent(t, s->row_correct, s->row_steps) };
     s->row_loss = s->row_correct = 0;
@@ -295,24 +309,48 @@ static void show_step(Trainer *t)
                                                 .batch = t->batch,
                                                 .loss = s->epoch_loss / (double)s->epoch_steps,
                                                 .top1 = percent(t, s->epoch_correct, s->epoch_steps),
-                                                .lr = (double)*t->lr,
+                                                .lr = (double)t->last_lr,
                                                 .wait_s = loader_wait_s(t->loader) });
 }
 
-static TrainStatus one_step(Trainer *t)
+static void set_u32(Trainer *t, const ProgTensor *x, uint32_t value)
 {
-    TrainState *s = &t->s;
-    int32_t     got = batch_next(t->loader, &t->in);
-    DT_ASSERT(got == t->batch, "a training batch of %d samples at step %lld", got, (long long)s->step);
-    *t->lr = (float)schedule_lr(&t->schedule, s->step);
-    if (t->step)
-        *t->step = (uint32_t)s->step;
-    exec_run(t->c->train.exec, t->c->train.index);
-    double loss = (double)*t->loss, correct = (double)*t->correct;
+    if (x)
+        *(uint32_t *)exec_input(t->c->train.exec, t->c->train.index, x) = value;
+}
+
+static bool submit_step(Trainer *t)
+{
+    const LoadedProgram p = t->c->train;
+    const uint64_t      seed = t->c->id.seed;
+    int32_t             got = batch_next(t->loader, &t->in);
+    float               lr = (float)schedule_lr(&t->schedule, t->submitted);
+    DT_ASSERT(got == t->batch, "a training batch of %d samples at step %lld", got, (long long)t->submitted);
+    *(float *)exec_input(p.exec, p.index, t->lr) = lr;
+    set_u32(t, t->step, (uint32_t)t->submitted);
+    set_u32(t, t->seed, (uint32_t)(seed ^ seed >> 32)); /* a program's seed has 32 bits */
+    int64_t number = exec_submit(p.exec, p.index);
+    t->flying[t->submitted % t->depth] = (Flying){ number, lr };
+    t->submitted += number >= 0;
+    return number >= 0;
+}
+
+/* The results of the oldest step on its way. */
+static TrainStatus read_step(Trainer *t)
+{
+    const LoadedProgram p = t->c->train;
+    TrainState         *s = &t->s;
+    const Flying        f = t->flying[s->step % t->depth];
+    const float        *loss_at = exec_output(p.exec, p.index, t->loss, f.number);
+    const float        *correct_at = exec_output(p.exec, p.index, t->correct, f.number);
+    if (!loss_at || !correct_at)
+        return TRAIN_FAILED;
+    double loss = (double)*loss_at, correct = (double)*correct_at;
     if (!isfinite(loss)) {
-        report_divergence(t, loss);
+        report_divergence(t, loss, f.lr);
         return TRAIN_DIVERGED;
     }
+    t->last_lr = f.lr;
     s->step++;
     s->epoch_loss += loss;
     s->epoch_correct += correct;
@@ -321,6 +359,17 @@ static TrainStatus one_step(Trainer *t)
     s->row_correct += correct;
     s->row_steps++;
     return s->step % t->log_every != 0 || record_step(t) ? TRAIN_DONE : TRAIN_FAILED;
+}
+
+/* Until only `keep` steps are on their way. */
+static TrainStatus read_steps(Trainer *t, int64_t keep)
+{
+    TrainStatus status = TRAIN_DONE;
+    while (status == TRAIN_DONE && t->submitted - t->s.step > keep)
+        status = read_step(t);
+    if (status == TRAIN_DONE)
+        show_step(t);
+    return status;
 }
 
 static TrainStatus stop_for_signal(Trainer *t)
@@ -332,20 +381,27 @@ static TrainStatus stop_for_signal(Trainer *t)
     return TRAIN_INTERRUPTED;
 }
 
-/* The steps of the open epoch, up to its end or the limit. */
+/* The steps of the open epoch, up to its end or the limit. When as many are on their way as can be, the older half is
+ * read: those are done by then, and nothing waits. */
 static TrainStatus run_steps(Trainer *t)
 {
     const int64_t end = dt_min64(epoch_end(t), t->limit), first = t->s.step - t->s.epoch * t->schedule.steps_per_epoch;
+    t->submitted = t->s.step;
     if (t->s.step < end)
         loader_start(t->loader, (int32_t)t->s.epoch, (int32_t)first);
-    while (t->s.step < end) {
-        TrainStatus status = one_step(t);
+    while (t->submitted < end) {
+        if (!submit_step(t))
+            return TRAIN_FAILED;
+        bool stop = interrupt_seen();
+        bool save_due = t->c->save_every && t->submitted % t->c->save_every == 0 && t->submitted < end;
+        bool all = stop || save_due || t->submitted == end || t->submitted % t->log_every == 0;
+        if (!all && t->submitted - t->s.step < t->depth)
+            continue;
+        TrainStatus status = read_steps(t, all ? 0 : t->depth / 2);
         if (status != TRAIN_DONE)
             return status;
-        show_step(t);
-        if (interrupt_seen())
+        if (stop)
             return stop_for_signal(t);
-        bool save_due = t->c->save_every && t->s.step % t->c->save_every == 0 && t->s.step < end;
         if (save_due && !save(t, t->last))
             return TRAIN_FAILED;
     }
@@ -356,8 +412,9 @@ static TrainStatus run_steps(Trainer *t)
 
 static TrainStatus test(Trainer *t, EvalResult *result)
 {
-    if (!evaluator_run(&t->evaluator, t->progress, result))
-        return stop_for_signal(t);
+    EvalEnd end = evaluator_run(&t->evaluator, t->progress, result);
+    if (end != EVAL_DONE)
+        return end == EVAL_INTERRUPTED ? stop_for_signal(t) : TRAIN_FAILED;
     t->r.test_loss = result->loss;
     t->r.test_top1 = result->top1;
     return TRAIN_DONE;
@@ -462,6 +519,8 @@ TrainResult train_run(Arena *a, Diag *d, const TrainConfig *c)
     }
     if (c->catch_signals)
         interrupt_release();
+    if (t.r.dir && t.r.status == TRAIN_FAILED)
+        rundir_log(t.dir, "stops after step %lld: an error was reported", (long long)t.s.step);
     if (t.r.dir && t.r.status == TRAIN_DONE)
         rundir_log(t.dir, "done: best top-1 %.2f%% (epoch %lld)", t.s.best_top1, (long long)t.s.best_epoch);
     rundir_close(t.dir);

@@ -28,6 +28,9 @@ int64_t gpu_free_bytes(Gpu *g);
 #define gpu_ok(g, call, status) gpu_check_((g), (call), (status))
 bool gpu_check_(Gpu *g, const char *call, CuResult status);
 
+/* Of an Exec on a GPU: what the graph of a step holds, kernels and calls together; 0: no graph was captured (yet). */
+int64_t exec_gpu_graph_nodes(const Exec *e, int32_t program);
+
 /* Plain loops (reference_call) as work in the GPU's stream: the library calls of a simulated GPU; on a null one they
  * are checked and not run. */
 CallLib *calllib_gpu_reference(Arena *a, Gpu *g);
