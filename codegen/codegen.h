@@ -27,6 +27,9 @@ typedef struct CudaJitOptions {
     const char *dump_dir;  /* NULL, or where PROGRAM.cu, .ptx, .cubin and the table of registers go */
 } CudaJitOptions;
 KernelJit *jit_cuda_new(Arena *a, Diag *d, CudaJitOptions opt); /* NULL: reported (NVRTC missing, too old for sm) */
+/* Of a jit_cuda_new: for each program compiled, a line for each function: launches, grid, block, registers, spills
+ * (bytes of local memory), shared memory, and how full of threads a multiprocessor can get. */
+void jit_cuda_table(Str *out, const KernelJit *j);
 /* images[i] for kernels[i]; equal kernels (kernel_hash) share code. All in one go; `title` names them together
  * ("resnet20.train"). False: reported. */
 bool jit_compile(KernelJit *j, Diag *d, const char *title, Kernel *const *kernels, int32_t n,

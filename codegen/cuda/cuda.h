@@ -1,7 +1,8 @@
 /* cuda.h: from kernels to CUDA C that a person would be glad to read. One text a program; NVRTC compiles it, the
  * simulator (runtime/sim/sim.h, which states the language) runs it, tests compare both with the interpreter.
  *
- * The text depends on the kernels alone: not on the GPU, not on the run.
+ * The text depends on the kernels alone: not on the GPU, not on the run. Buffers begin at multiples of 16 bytes. Those
+ * of elements of less than a byte are read and written up to a whole word of 4 bytes.
  *
  * Tested by tests/unit/test_cuda.c: every kernel of the networks and methods, hand-written and generated ones, in the
  * simulator against the interpreter, bit for bit; a hash of every network's text. */
