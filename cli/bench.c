@@ -1,12 +1,14 @@
 /* bench.c: `detent bench`: the time of a training step, float and quantized, taken in turns in one process.
  *
  * Machines are shared and change their clock, so only ratios of neighbouring steps mean anything: each round runs one
- * step of every variant, and the ratios are taken within rounds. With --serve it runs one step for each line on stdin
- * and answers with the seconds: that is how bench/step puts PyTorch into the same rounds.
+ * step of every variant (on a GPU --steps of them, in flight together), and the ratios are taken within rounds. With
+ * --serve it runs a round for each line on stdin and answers with the seconds of a step: that is how bench/step puts
+ * PyTorch into the same rounds.
  *
  * Tested by tests/unit/test_cli.c (that it runs and reports; never that it is fast). */
 #include "cli/bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,16 +21,17 @@ typedef struct BenchVariant {
     LoadedProgram train;
     double       *seconds; /* by round */
     double        compile_seconds;
+    int64_t       memory_bytes, steps; /* of a round */
 } BenchVariant;
 
 /* The same images, labels and rates for every variant; first weights from the seed. */
-static void bench_fill(const LoadedProgram *p, const Session *s)
+static void bench_fill(const LoadedProgram *p, const Session *s, bool submit)
 {
     for (int32_t i = 0; i < p->program->n_tensors; i++) {
         const ProgTensor *t = &p->program->tensors[i];
         if (t->kind != TENSOR_INPUT)
             continue;
-        void *at = exec_ptr(p->exec, p->index, t);
+        void *at = submit ? exec_input(p->exec, p->index, t) : exec_ptr(p->exec, p->index, t);
         for (int64_t j = 0; j < t->elems; j++) {
             if (str_eq(t->name, "lr"))
                 ((float *)at)[j] = 0.01f;
@@ -43,12 +46,15 @@ static void bench_fill(const LoadedProgram *p, const Session *s)
     }
 }
 
-/* A variant of the session's network under another recipe. */
-static bool bench_open(BenchVariant *v, const Session *like, const char *method, const char *bits)
+/* A variant of the session's network under another recipe, on `gpu` where there is one open. */
+static bool bench_open(BenchVariant *v, const Session *like, Gpu *gpu, const char *method, const char *bits)
 {
     v->s = ARENA_NEW((Arena *)&like->arena, Session);
     *v->s = (Session){ .arena = arena_new("variant"), .diag = diag_new(stderr), .opt = like->opt, .out = like->out };
     v->s->opt.profile = like->opt.kernels;
+    v->steps = like->opt.steps > 0 ? like->opt.steps : cli_target(like->opt.backend) == cli_target("cpu") ? 1 : 20;
+    v->s->gpu = gpu;
+    v->s->gpu_borrowed = gpu != NULL;
     v->s->opt.method = method;
     v->s->opt.bits = bits;
     if (str_eq(method, "float"))
@@ -56,8 +62,9 @@ static bool bench_open(BenchVariant *v, const Session *like, const char *method,
     if (!session_open(v->s, like->model))
         return false;
     double   start = time_now_s();
-    Program *p = session_program(v->s, STEP_TRAIN, &v->graph);
-    int32_t  index = p != NULL ? exec_add(v->s->exec, p) : -1;
+    Program *p = session_program(v->s, STEP_TRAIN, true, &v->graph);
+    v->memory_bytes = p != NULL ? exec_memory_needed(v->s->exec, p) : 0;
+    int32_t index = p != NULL && session_fits(v->s, STEP_TRAIN, p) ? exec_add(v->s->exec, p) : -1;
     v->train = (LoadedProgram){ v->s->exec, index >= 0 ? p : NULL, index };
     v->compile_seconds = time_now_s() - start;
     if (v->train.program == NULL || !program_init(&v->s->diag, v->train, v->s->opt.seed))
@@ -66,10 +73,15 @@ static bool bench_open(BenchVariant *v, const Session *like, const char *method,
         LoadedProgram init = session_load(v->s, STEP_INIT);
         if (init.program == NULL)
             return false;
-        bench_fill(&init, v->s);
-        exec_run(init.exec, init.index);
+        bench_fill(&init, v->s, false);
+        if (!exec_run(init.exec, init.index))
+            return false;
     }
-    bench_fill(&v->train, v->s);
+    for (int i = 0; i < BENCH_WARMUP; i++) { /* staging buffers take turns: afterwards each holds the batch */
+        bench_fill(&v->train, v->s, true);
+        if (exec_submit(v->train.exec, v->train.index) < 0)
+            return false;
+    }
     return true;
 }
 
@@ -79,11 +91,17 @@ static void bench_close(BenchVariant *v)
         session_close(v->s);
 }
 
+/* Seconds of a step, over some that are not waited for one by one: that is how training runs on a GPU. NAN: reported.
+ */
 static double bench_step(const BenchVariant *v)
 {
-    double start = time_now_s();
-    exec_run(v->train.exec, v->train.index);
-    return time_now_s() - start;
+    const ProgTensor *loss = program_tensor(v->train.program, "loss");
+    double            start = time_now_s();
+    int64_t           last = -1;
+    for (int64_t i = 0; i < v->steps; i++)
+        last = exec_submit(v->train.exec, v->train.index);
+    bool done = last >= 0 && exec_output(v->train.exec, v->train.index, loss, last) != NULL;
+    return done ? (time_now_s() - start) / (double)v->steps : (double)NAN;
 }
 
 static int bench_by_value(const void *x, const void *y)
@@ -112,16 +130,16 @@ static void bench_print(Session *s, const BenchVariant *v, int32_t n)
     Arena  *a = &s->arena;
     int64_t rounds = s->opt.rounds;
     double *ratio = ARENA_ARRAY(a, double, rounds);
-    fprintf(s->out, "%-16s %10s %10s %10s %10s %12s %10s %10s\n", "variant", "min ms", "median ms", "images/s",
-            "/ float", "(min ratio)", "saved", "compile s");
+    fprintf(s->out, "%-16s %10s %10s %10s %10s %12s %10s %10s %10s\n", "variant", "min ms", "median ms", "images/s",
+            "/ float", "(min ratio)", "saved", "memory", "compile s");
     for (int32_t i = 0; i < n; i++) {
         for (int64_t r = 0; r < rounds; r++)
             ratio[r] = v[i].seconds[r] / v[0].seconds[r];
         double median = bench_median(a, v[i].seconds, rounds);
-        fprintf(s->out, "%-16s %10.2f %10.2f %10.0f %10.3f %12.3f %10s %10.2f\n", v[i].name,
+        fprintf(s->out, "%-16s %10.2f %10.2f %10.0f %10.3f %12.3f %10s %10s %10.2f\n", v[i].name,
                 1e3 * bench_min(v[i].seconds, rounds), 1e3 * median, (double)s->opt.batch / median,
                 bench_median(a, ratio, rounds), bench_min(ratio, rounds), str_bytes(a, v[i].train.program->saved_bytes),
-                v[i].compile_seconds);
+                str_bytes(a, v[i].memory_bytes), v[i].compile_seconds);
     }
 }
 
@@ -129,8 +147,11 @@ static void bench_print_json(Session *s, const BenchVariant *v, int32_t n)
 {
     fprintf(s->out, "[");
     for (int32_t i = 0; i < n; i++) {
-        fprintf(s->out, "%s{\"variant\": \"%s\", \"compile_seconds\": %.4f, \"saved_bytes\": %lld, \"seconds\": [",
-                i > 0 ? ",\n " : "", v[i].name, v[i].compile_seconds, (long long)v[i].train.program->saved_bytes);
+        fprintf(s->out,
+                "%s{\"variant\": \"%s\", \"compile_seconds\": %.4f, \"saved_bytes\": %lld, \"memory_bytes\": %lld, "
+                "\"launches\": %d, \"seconds\": [",
+                i > 0 ? ",\n " : "", v[i].name, v[i].compile_seconds, (long long)v[i].train.program->saved_bytes,
+                (long long)v[i].memory_bytes, v[i].train.program->n_launches);
         for (int64_t r = 0; r < s->opt.rounds; r++)
             fprintf(s->out, "%s%.6f", r > 0 ? ", " : "", v[i].seconds[r]);
         fprintf(s->out, "]}");
@@ -142,13 +163,15 @@ static void bench_print_json(Session *s, const BenchVariant *v, int32_t n)
 static int bench_serve(Session *s, BenchVariant *v)
 {
     char line[64];
-    for (int i = 0; i < BENCH_WARMUP; i++)
-        bench_step(v);
-    fprintf(s->out, "ready compile_seconds=%.4f saved_bytes=%lld %s; %s\n", v->compile_seconds,
-            (long long)v->train.program->saved_bytes, jit_describe(&s->arena, v->s->jit), v->s->lib->name);
+    fprintf(s->out, "ready compile_seconds=%.4f saved_bytes=%lld memory_bytes=%lld launches=%d %s; %s\n",
+            v->compile_seconds, (long long)v->train.program->saved_bytes, (long long)v->memory_bytes,
+            v->train.program->n_launches, jit_describe(&s->arena, v->s->jit), v->s->lib->name);
     fflush(s->out);
     while (fgets(line, sizeof(line), stdin) != NULL) {
-        fprintf(s->out, "%.6f\n", bench_step(v));
+        double seconds = bench_step(v);
+        if (isnan(seconds))
+            return EXIT_MISTAKE;
+        fprintf(s->out, "%.7f\n", seconds);
         fflush(s->out);
     }
     return EXIT_OK;
@@ -156,14 +179,14 @@ static int bench_serve(Session *s, BenchVariant *v)
 
 static int bench_rounds(Session *s, BenchVariant *v, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n; i++)
         v[i].seconds = ARENA_ARRAY(&s->arena, double, s->opt.rounds);
-        for (int w = 0; w < BENCH_WARMUP; w++)
-            bench_step(&v[i]);
-    }
     for (int64_t r = 0; r < s->opt.rounds; r++)
-        for (int32_t i = 0; i < n; i++)
+        for (int32_t i = 0; i < n; i++) {
             v[i].seconds[r] = bench_step(&v[i]);
+            if (isnan(v[i].seconds[r]))
+                return EXIT_MISTAKE;
+        }
     if (s->opt.json) {
         bench_print_json(s, v, n);
         return EXIT_OK;
@@ -184,20 +207,21 @@ int command_bench(Session *s, const StrList *rest)
     int          code = EXIT_MISTAKE;
     if (s->opt.serve || !quantized) {
         v[n++].name = s->recipe.method;
-        if (bench_open(&v[0], s, s->opt.method, s->opt.bits))
+        if (bench_open(&v[0], s, NULL, s->opt.method, s->opt.bits))
             code = s->opt.serve ? bench_serve(s, &v[0]) : bench_rounds(s, v, n);
     } else if (s->opt.kernels) {
         v[n++].name = arena_printf(&s->arena, "%s %s", s->opt.method, s->opt.bits);
-        if (bench_open(&v[0], s, s->opt.method, s->opt.bits))
+        if (bench_open(&v[0], s, NULL, s->opt.method, s->opt.bits))
             code = bench_rounds(s, v, n);
     } else {
         v[0].name = "float";
         v[1].name = arena_printf(&s->arena, "%s %s", s->opt.method, s->opt.bits);
         n = 2;
-        if (bench_open(&v[0], s, "float", "float") && bench_open(&v[1], s, s->opt.method, s->opt.bits))
+        if (bench_open(&v[0], s, NULL, "float", "float") &&
+            bench_open(&v[1], s, v[0].s->gpu, s->opt.method, s->opt.bits))
             code = bench_rounds(s, v, n);
     }
-    for (int32_t i = 0; i < n; i++)
+    for (int32_t i = n - 1; i >= 0; i--) /* the first one has the GPU */
         bench_close(&v[i]);
     return code;
 }

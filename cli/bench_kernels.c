@@ -136,7 +136,8 @@ int bench_kernels(Session *s, const LoadedProgram *p, const Graph *g)
     for (int64_t r = 0; r < s->opt.rounds; r++) {
         for (int32_t i = 0; i < n; i++)
             before[i] = exec_launch_seconds(p->exec, p->index, rows[i].first);
-        exec_run(p->exec, p->index);
+        if (!exec_run(p->exec, p->index))
+            return EXIT_MISTAKE;
         for (int32_t i = 0; i < n; i++) {
             double t = exec_launch_seconds(p->exec, p->index, rows[i].first) - before[i];
             rows[i].ms += 1e3 * t / (double)s->opt.rounds * rows[i].launches;

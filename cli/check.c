@@ -47,7 +47,7 @@ static void table_fail(CheckTable *t, CheckRow *row, const char *first, const ch
     }
 }
 
-static void table_print(const CheckTable *t)
+static void table_print(const CheckTable *t, bool ran)
 {
     FILE *out = t->s->out;
     fprintf(out, "%-10s %-28s %6s %9s  %s\n", "what", "of", "items", "compared", "result");
@@ -62,7 +62,7 @@ static void table_print(const CheckTable *t)
             fprintf(out, "worst error %.1e, allowed %.0e\n", r->worst, r->bound);
     }
     if (t->failures == 0) {
-        fprintf(out, "all is well\n");
+        fprintf(out, "%s\n", ran ? "all is well" : "not everything could be run: see the error above");
         return;
     }
     fprintf(out, "%d failed; the first: %s\n", t->failures, t->first);
@@ -217,36 +217,73 @@ static bool check_compile(Session *s, const CheckKernels *all, int width, CheckI
     return out->jit != NULL && jit_compile(out->jit, &s->diag, "check", kernels, all->len, out->at);
 }
 
-static void check_one_kernel(CheckTable *t, const CheckKernel *c, const KernelImage *const *images)
+/* A kernel's result goes into the table; `how` says with what code, `again` how to make that code. False: it failed. */
+static bool check_kernel_row(CheckTable *t, const CheckKernel *c, const KernelResult *r, const char *how,
+                             const char *again)
 {
     Session    *s = t->s;
     const char *step = check_steps[c->step].name;
     CheckRow   *row = table_row(t, "kernel", arena_printf(&s->arena, "%s step", step), 0);
-    KernelCase  k = {
-         .kernel = c->group->kernel, .images = images, .n_images = CHECK_WIDTHS, .most_parts = CHECK_PARTS
+    row->compared += r->runs;
+    if (!r->ok)
+        table_fail(
+            t, row,
+            arena_printf(&s->arena, "kernel %s of the %s step (%s), %s: %s", c->group->kernel->name, step,
+                         c->group->name, how, r->where),
+            check_command(t, "compile", arena_printf(&s->arena, "--step %s %s --dump-kernels DIR", step, again)));
+    return r->ok;
+}
+
+static void check_count_kernel(CheckTable *t, const CheckKernel *c)
+{
+    table_row(t, "kernel", arena_printf(&t->s->arena, "%s step", check_steps[c->step].name), 0)->items++;
+}
+
+static void check_one_kernel(CheckTable *t, const CheckKernel *c, const KernelImage *const *images)
+{
+    Session   *s = t->s;
+    KernelCase k = {
+        .kernel = c->group->kernel, .images = images, .n_images = CHECK_WIDTHS, .most_parts = CHECK_PARTS
     };
     k.data = check_kernel_data(&s->arena, c);
-    row->items++;
+    check_count_kernel(t, c);
     for (int special = 0; special < 2; special++) {
         k.special = special;
         k.seed = (uint64_t)special;
         KernelResult r = check_kernel(&s->arena, &k);
-        row->compared += r.runs;
-        if (r.ok)
-            continue;
-        table_fail(t, row,
-                   arena_printf(&s->arena, "kernel %s of the %s step (%s), vectors of %d, in %d parts, %s numbers: %s",
-                                k.kernel->name, step, c->group->name, check_widths[r.image], r.parts,
-                                special ? "special" : "ordinary", r.where),
-                   check_command(t, "compile",
-                                 arena_printf(&s->arena, "--step %s --vector-width %d --dump-kernels DIR", step,
-                                              check_widths[r.image])));
-        return;
+        const char  *how = arena_printf(&s->arena, "vectors of %d, in %d parts, %s numbers", check_widths[r.image],
+                                        r.parts, special ? "special" : "ordinary");
+        if (!check_kernel_row(t, c, &r, how, arena_printf(&s->arena, "--vector-width %d", check_widths[r.image])))
+            return;
     }
+}
+
+/* By the GPU that the session has opened, simulated or real. */
+static bool check_gpu_kernels(CheckTable *t, const CheckKernels *all)
+{
+    Session *s = t->s;
+    for (int32_t i = 0; i < all->len; i++) {
+        const CheckKernel *c = &all->at[i];
+        KernelCase         k = { .kernel = c->group->kernel, .data = check_kernel_data(&s->arena, c) };
+        bool               well = true;
+        check_count_kernel(t, c);
+        for (int special = 0; well && special < 2; special++) {
+            KernelResult r;
+            k.special = special;
+            k.seed = (uint64_t)special;
+            if (!check_kernel_gpu(&s->arena, &s->diag, &k, s->jit, s->gpu, s->lib, &r))
+                return false;
+            well = check_kernel_row(t, c, &r, special ? "special numbers" : "ordinary numbers",
+                                    arena_printf(&s->arena, "--backend %s", s->opt.backend));
+        }
+    }
+    return true;
 }
 
 static bool check_all_kernels(CheckTable *t, const CheckKernels *all)
 {
+    if (t->s->gpu != NULL)
+        return check_gpu_kernels(t, all);
     CheckImages by_width[CHECK_WIDTHS] = { 0 };
     bool        ok = true;
     for (int32_t w = 0; ok && w < CHECK_WIDTHS; w++)
@@ -266,16 +303,14 @@ static bool check_all_kernels(CheckTable *t, const CheckKernels *all)
 
 static bool check_launch(CheckTable *t, CallLib *lib, const Launch *l, const char *step, StrMap *seen)
 {
-    static const char *const kinds[] = { "conv forward",   "conv gradient x",   "conv gradient w",
-                                         "linear forward", "linear gradient x", "linear gradient w" };
-    Session                 *s = t->s;
-    const char              *text = check_call_text(&s->arena, &l->call);
-    CallResult               r;
+    Session    *s = t->s;
+    const char *text = check_call_text(&s->arena, &l->call);
+    CallResult  r;
     if (!strmap_put(seen, text, 0))
         return true;
-    if (!check_call(&s->arena, &s->diag, lib, &l->call, 1, &r))
+    if (!check_call(&s->arena, &s->diag, s->gpu, lib, &l->call, 1, &r))
         return false;
-    CheckRow *row = table_row(t, "call", kinds[l->call.kind], 1);
+    CheckRow *row = table_row(t, "call", check_call_name(l->call.kind), 1);
     row->items++;
     row->compared += r.compared;
     row->worst = fmax(row->worst, r.worst);
@@ -306,22 +341,19 @@ static bool check_programs(CheckTable *t)
     Session     *s = t->s;
     CheckKernels kernels = { 0 };
     StrMap       seen_kernels = strmap_new(&s->arena), seen_calls = strmap_new(&s->arena);
-    CallLib     *lib = calllib_onednn(&s->arena, &s->diag, (int)s->opt.threads);
     KernelJit   *interp = jit_interp_new(&s->arena);
-    bool         ok = lib != NULL;
+    bool         ok = session_backend(s, true);
     for (int32_t i = 0; ok && i < DT_COUNT(check_steps); i++) {
         if (check_steps[i].step == STEP_INIT && !session_needs_init(s))
             continue;
         bool         stopped = false;
         const Graph *g = session_graph(s, check_steps[i].step, NULL, &stopped);
-        ok = g != NULL && check_calls_of(t, lib, interp, g, check_steps[i].name, &seen_calls);
+        ok = g != NULL && check_calls_of(t, s->lib, interp, g, check_steps[i].name, &seen_calls);
         if (ok)
             check_collect_kernels(s, g, i, &seen_kernels, &kernels);
     }
     ok = ok && check_all_kernels(t, &kernels);
     jit_free(interp);
-    if (lib != NULL)
-        lib->release(lib->self);
     return ok;
 }
 
@@ -334,7 +366,7 @@ int command_check(Session *s, const StrList *rest)
         return EXIT_USAGE;
     }
     bool ran = check_all_gradients(&t) && check_programs(&t);
-    table_print(&t);
+    table_print(&t, ran);
     if (!ran)
         return EXIT_MISTAKE;
     log_info("%s: checked in %.1f s, batch %lld", s->model->name, time_now_s() - start, (long long)s->opt.batch);

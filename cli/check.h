@@ -97,6 +97,12 @@ typedef struct KernelResult {
 /* The kernel by the interpreter and by each image, units split over 1, 2, ... most_parts as threads would do: every
  * byte of every buffer must be equal (one NaN is as good as another). */
 KernelResult check_kernel(Arena *a, const KernelCase *c);
+/* Random memory for each buffer, guards behind it; and the first difference of two such sets, NULL: none. */
+void      **check_kernel_fill(Arena *a, const KernelCase *c);
+const char *check_kernel_difference(Arena *a, const Kernel *k, void *const *expected, void *const *found);
+/* The kernel alone on a GPU (check_gpu.c); images are not used. False: reported (it could not be run). */
+bool check_kernel_gpu(Arena *a, Diag *d, const KernelCase *c, KernelJit *jit, Gpu *gpu, CallLib *lib,
+                      KernelResult *out) DT_CHECKED;
 
 /* ---- Library calls (check_calls.c) ------------------------------------------------------------------------------- */
 
@@ -106,7 +112,13 @@ typedef struct CallResult {
     double      worst; /* largest error / bound */
     const char *where;
 } CallResult;
-bool check_call(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, uint64_t seed, CallResult *out) DT_CHECKED;
+/* gpu NULL: on the host. */
+bool check_call(Arena *a, Diag *d, Gpu *gpu, CallLib *lib, const CallDesc *call, uint64_t seed,
+                CallResult *out) DT_CHECKED;
+/* The call alone on a GPU (check_gpu.c), on host memory that is copied there and back. False: reported. */
+bool check_call_run_gpu(Diag *d, Gpu *gpu, CallLib *lib, const CallDesc *call, void *const *bufs, const int64_t *bytes,
+                        int32_t n) DT_CHECKED;
+const char *check_call_name(CallKind kind);                  /* "conv forward" */
 const char *check_call_text(Arena *a, const CallDesc *call); /* "conv fwd 8x16x32x32 -> 16, 3x3 stride 1" */
 
 #endif

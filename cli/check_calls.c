@@ -1,9 +1,9 @@
-/* check_calls.c: a library call against plain loops in double precision.
+/* check_calls.c: a library call against plain loops in double precision, on the host or on a GPU.
  *
- * Libraries add up in an order of their own, in single precision, so equality is not to be had. For a sum of n products
- * the error is at most n 2^-24 times the sum of their sizes; with partial sums and signs that vary it grows as the root
- * of n. Allowed is (4 + sqrt n) 2^-24 times the sum of sizes, element by element: a wrong tap or a product in bfloat16
- * (2^-9) is far outside.
+ * Products of integer codes are exact, and must be equal. Libraries add up floats in an order of their own, in single
+ * precision, so there equality is not to be had. For a sum of n products the error is at most n 2^-24 times the sum of
+ * their sizes; with partial sums and signs that vary it grows as the root of n. Allowed is (4 + sqrt n) 2^-24 times the
+ * sum of sizes, element by element: a wrong tap or a product in bfloat16 (2^-9) is far outside.
  *
  * Tested by tests/unit/test_check.c and tests/unit/test_exec.c. */
 #include "cli/check.h"
@@ -20,7 +20,7 @@ const char              *check_call_text(Arena *a, const CallDesc *d)
 {
     Str s = str_new(a);
     str_printf(&s, "%s %lldx%lld", call_names[d->kind], (long long)d->n, (long long)d->c);
-    if (d->kind < CALL_LINEAR_FWD)
+    if (d->kind < CALL_LINEAR_FWD || d->kind == CALL_CONV_FWD_INT)
         str_printf(&s, "x%lldx%lld -> %lld, %lldx%lld stride %lld", (long long)d->h, (long long)d->w, (long long)d->k,
                    (long long)d->r, (long long)d->s, (long long)d->stride);
     else
@@ -32,7 +32,15 @@ const char              *check_call_text(Arena *a, const CallDesc *d)
         str_printf(&s, " groups %lld", (long long)d->groups);
     if (d->bias)
         str_add(&s, " bias");
+    if (d->kind == CALL_CONV_FWD_INT)
+        str_printf(&s, " %s x %s%s", dtype_name(d->x_type), dtype_name(d->w_type),
+                   d->scale_per_k ? " per channel" : "");
     return s.s;
+}
+
+const char *check_call_name(CallKind kind)
+{
+    return call_names[kind];
 }
 
 /* x, w, bias, y and their gradients have these sizes. */
@@ -61,13 +69,25 @@ static CallSizes call_sizes(const CallDesc *d)
     DT_UNREACHABLE("call kind %d", (int)d->kind);
 }
 
-static float *call_buf(Arena *a, int64_t n, uint32_t stream, uint64_t seed)
+static DType call_type(const CallDesc *d, int32_t buf)
 {
-    char  *at = arena_alloc(a, sizeof(float) * (size_t)n + 64);
-    float *x = (float *)(at + (-(uintptr_t)at & 63));
-    for (int64_t i = 0; i < n; i++)
-        x[i] = 2 * rng_uniform(seed, CALL_STREAM, stream, (uint64_t)i) - 1;
-    return x;
+    bool codes = d->kind == CALL_CONV_FWD_INT;
+    return codes && buf == 0 ? d->x_type : codes && buf == 1 ? d->w_type : DTYPE_F32;
+}
+
+/* Floats in -1..1, codes over their whole range. */
+static void *call_buf(Arena *a, DType t, int64_t n, uint32_t stream, uint64_t seed)
+{
+    char *at = arena_alloc(a, (size_t)dtype_bytes(t, n) + 64);
+    at += -(uintptr_t)at & 63;
+    for (int64_t i = 0; i < n; i++) {
+        float u = rng_uniform(seed, CALL_STREAM, stream, (uint64_t)i);
+        if (dtype_is_float(t))
+            ((float *)(void *)at)[i] = 2 * u - 1;
+        else
+            elem_set(t, at, i, floor((double)u * 256) + (double)dtype_min(t));
+    }
+    return at;
 }
 
 static void call_compare(Arena *a, const float *found, const float *expected, const float *sizes, int64_t n,
@@ -86,26 +106,37 @@ static void call_compare(Arena *a, const float *found, const float *expected, co
     }
 }
 
-bool check_call(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, uint64_t seed, CallResult *out)
+static bool call_run(Arena *a, Diag *d, CallLib *lib, const CallDesc *call, void *const *bufs)
+{
+    void *prepared = lib->prepare(lib->self, d, call);
+    if (prepared == NULL)
+        return false;
+    char *work = arena_alloc(a, (size_t)lib->scratch_bytes(lib->self, call) + 64);
+    bool  done = lib->run(lib->self, prepared, bufs, work + (-(uintptr_t)work & 63));
+    if (lib->unprepare != NULL)
+        lib->unprepare(lib->self, prepared);
+    return done;
+}
+
+bool check_call(Arena *a, Diag *d, Gpu *gpu, CallLib *lib, const CallDesc *call, uint64_t seed, CallResult *out)
 {
     Arena     scratch = arena_new("call check");
     CallSizes s = call_sizes(call);
     void     *bufs[CALL_MAX_BUFS], *plain[CALL_MAX_BUFS];
-    int64_t   n = s.buf[s.n - 1];
-    for (int32_t i = 0; i < s.n; i++)
-        bufs[i] = plain[i] = call_buf(&scratch, s.buf[i], (uint32_t)i, seed);
-    plain[s.n - 1] = call_buf(&scratch, n, 99, seed); /* two results, each begun with other garbage */
+    int64_t   n = s.buf[s.n - 1], bytes[CALL_MAX_BUFS];
+    for (int32_t i = 0; i < s.n; i++) {
+        bufs[i] = plain[i] = call_buf(&scratch, call_type(call, i), s.buf[i], (uint32_t)i, seed);
+        bytes[i] = dtype_bytes(call_type(call, i), s.buf[i]);
+    }
+    plain[s.n - 1] = call_buf(&scratch, DTYPE_F32, n, 99, seed); /* two results, each begun with other garbage */
     float *sizes = ARENA_ARRAY(&scratch, float, n);
     *out = (CallResult){ .ok = true, .compared = n, .where = "" };
-    void *prepared = lib->prepare(lib->self, d, call);
-    bool  done = prepared != NULL;
+    bool done =
+        gpu != NULL ? check_call_run_gpu(d, gpu, lib, call, bufs, bytes, s.n) : call_run(&scratch, d, lib, call, bufs);
     if (done) {
-        char *work = arena_alloc(&scratch, (size_t)lib->scratch_bytes(lib->self, call) + 64);
-        done = lib->run(lib->self, prepared, bufs, work + (-(uintptr_t)work & 63));
-        if (lib->unprepare != NULL)
-            lib->unprepare(lib->self, prepared);
+        double unit = call->kind == CALL_CONV_FWD_INT ? 0 : (4 + sqrt((double)s.products)) * 0x1p-24;
         reference_call(call, plain, sizes);
-        call_compare(a, bufs[s.n - 1], plain[s.n - 1], sizes, n, (4 + sqrt((double)s.products)) * 0x1p-24, out);
+        call_compare(a, bufs[s.n - 1], plain[s.n - 1], sizes, n, unit, out);
     }
     arena_free(&scratch);
     return done;

@@ -57,7 +57,7 @@ static void *kernel_fill(Arena *a, const KernelCase *c, int32_t buf)
     return at;
 }
 
-static void **kernel_fill_all(Arena *a, const KernelCase *c)
+void **check_kernel_fill(Arena *a, const KernelCase *c)
 {
     void **bufs = ARENA_ARRAY(a, void *, c->kernel->bufs.len + 1);
     for (int32_t i = 0; i < c->kernel->bufs.len; i++)
@@ -100,7 +100,7 @@ static bool kernel_elem_equal(DType t, const void *x, const void *y, int64_t i)
     return a == b ? signbit(a) == signbit(b) : isnan(a) && isnan(b);
 }
 
-static const char *kernel_difference(Arena *a, const Kernel *k, void *const *expected, void *const *found)
+const char *check_kernel_difference(Arena *a, const Kernel *k, void *const *expected, void *const *found)
 {
     for (int32_t j = 0; j < k->bufs.len; j++) {
         const KBuf *b = &k->bufs.at[j];
@@ -120,11 +120,11 @@ static const char *kernel_difference(Arena *a, const Kernel *k, void *const *exp
 static void kernel_check_image(Arena *a, Arena *scratch, const KernelCase *c, int32_t image, void *const *begin,
                                void *const *expected, KernelResult *out)
 {
-    void **found = kernel_fill_all(scratch, c);
+    void **found = check_kernel_fill(scratch, c);
     for (int parts = 1; out->ok && parts <= c->most_parts; parts++) {
         kernel_copy_all(c->kernel, found, begin);
         kernel_run_image(scratch, c->images[image], found, parts);
-        out->where = kernel_difference(a, c->kernel, expected, found);
+        out->where = check_kernel_difference(a, c->kernel, expected, found);
         out->ok = out->where == NULL;
         out->image = image;
         out->parts = parts;
@@ -136,7 +136,7 @@ KernelResult check_kernel(Arena *a, const KernelCase *c)
 {
     Arena        scratch = arena_new("kernel check");
     KernelResult out = { .ok = true };
-    void       **begin = kernel_fill_all(&scratch, c), **expected = kernel_fill_all(&scratch, c);
+    void       **begin = check_kernel_fill(&scratch, c), **expected = check_kernel_fill(&scratch, c);
     kernel_interp(kernel_expand(&scratch, c->kernel), expected);
     for (int32_t i = 0; out.ok && i < c->n_images; i++)
         kernel_check_image(a, &scratch, c, i, begin, expected, &out);

@@ -78,7 +78,8 @@ void check_net_close(CheckNet *n)
 
 void check_net_run(CheckNet *n)
 {
-    exec_run(n->exec, n->prog.index);
+    bool done = exec_run(n->exec, n->prog.index);
+    DT_ASSERT(done, "program %s did not run", n->prog.program->name); /* on the host nothing can fail */
 }
 
 static const ProgTensor *check_net_tensor(const CheckNet *n, const char *name)

@@ -9,6 +9,7 @@
 #include "frontend/frontend.h"
 #include "passes/passes.h"
 #include "runtime/runtime.h"
+#include "runtime/cuda/gpu.h"
 
 enum { EXIT_OK = 0, EXIT_MISTAKE = 1, EXIT_USAGE = 2 };
 
@@ -33,10 +34,12 @@ typedef struct CliOptions {
     double      lr, momentum, weight_decay, warmup;
     bool        nesterov, no_augment;
     /* how it is compiled and run */
-    const char *backend, *cache, *step;
+    const char *backend, *forward, *math, *arch, *gpu_memory, *workspace, *cache, *step;
+    int64_t     gpu_memory_bytes, workspace_bytes; /* from the two texts */
+    bool        no_graph, autotune;
     int64_t     threads, vector_width;
     bool        profile, json, serve, kernels;
-    int64_t     rounds;
+    int64_t     rounds, steps;
     PassOptions pass;
 } CliOptions;
 
@@ -46,7 +49,8 @@ typedef enum OptGroup {
     OPTS_TRAIN = 4,
     OPTS_RUN = 8,
     OPTS_PASSES = 16,
-    OPTS_BENCH = 32
+    OPTS_BENCH = 32,
+    OPTS_TARGET = 64
 } OptGroup;
 
 /* Fills `out` from the table; words that are no options go to `rest`. */
@@ -69,13 +73,15 @@ typedef struct Session {
     const DtModel  *model;
     Recipe          recipe;
     OptimizerConfig optimizer;
+    Gpu            *gpu;          /* NULL: the backend needs none, or only compiles for one */
+    bool            gpu_borrowed; /* another session's, which closes it */
     KernelJit      *jit;
     CallLib        *lib;
-    Exec           *exec;
-    FILE           *out; /* dumps and tables */
+    Exec           *exec; /* NULL: compiled only */
+    FILE           *out;  /* dumps and tables */
 } Session;
 
-/* What the passes know of a backend: "cpu" and "interp" are one, "cuda", "sim" and "null" the other. */
+/* What the passes know of a backend: "cpu" and "interp" are one, "cuda", "sim" and "null" the other (backend.c). */
 const Target *cli_target(const char *backend);
 /* Network, recipe and optimizer from the options; no code yet. False: reported. */
 bool              session_open(Session *s, const DtModel *model) DT_CHECKED;
@@ -88,9 +94,14 @@ void        session_close(Session *s);
 /* The network's graph for a step, run through the passes. `ctx` (may be NULL) keeps what passes found. */
 Graph   *session_graph(Session *s, StepKind step, PassCtx *ctx, bool *stopped);
 StepKind session_step(const CliOptions *o); /* --step */
-/* Compiler, library and execution; then a program for each step. */
-bool          session_backend(Session *s) DT_CHECKED;
-Program      *session_program(Session *s, StepKind step, Graph **graph);
+/* Compiler, library and execution (backend.c); `run` false: to compile alone, for which no GPU is needed when --arch
+ * says which. Then a program for each step. */
+bool session_backend(Session *s, bool run) DT_CHECKED;
+void session_backend_close(Session *s);
+/* Whether there is room for the program, before anything is allocated. False: reported, with the largest values and the
+ * largest batch that fits (fits.c). */
+bool          session_fits(Session *s, StepKind step, const Program *p) DT_CHECKED;
+Program      *session_program(Session *s, StepKind step, bool run, Graph **graph);
 LoadedProgram session_load(Session *s, StepKind step); /* program NULL: reported */
 bool          session_needs_init(const Session *s);    /* the method has step sizes to find */
 

@@ -8,14 +8,14 @@
 
 /* clang-format off */
 const Command cli_commands[] = {
-    { "train",   "NET",             "Train a network on a data set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_RUN | OPTS_PASSES, true, command_train },
-    { "eval",    "NET",             "Accuracy of a checkpoint on the test set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_RUN | OPTS_PASSES, true, command_eval },
-    { "compile", "NET",             "Compile a step; say what it consists of and what it costs.", OPTS_COMMON | OPTS_RECIPE | OPTS_RUN | OPTS_PASSES, true, command_compile },
-    { "dump",    "NET",             "Print the graph of a step, after every pass if asked.", OPTS_COMMON | OPTS_RECIPE | OPTS_PASSES, true, command_dump },
-    { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_RUN | OPTS_PASSES, true, command_check },
-    { "bench",   "NET",             "Time a training step: float and quantized, with ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
+    { "train",   "NET",             "Train a network on a data set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_train },
+    { "eval",    "NET",             "Accuracy of a checkpoint on the test set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_eval },
+    { "compile", "NET",             "Compile a step; say what it consists of and what it costs.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_compile },
+    { "dump",    "NET",             "Print the graph of a step, after every pass if asked.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES, true, command_dump },
+    { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_check },
+    { "bench",   "NET",             "Time a training step: float and quantized, with ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
     { "info",    "NET",             "Layers, shapes, params, multiplications, and which quantizer is where.", OPTS_COMMON | OPTS_RECIPE, true, command_info },
-    { "doctor",  "",                "What this machine has, and what is missing.", OPTS_COMMON | OPTS_RUN, false, command_doctor },
+    { "doctor",  "",                "What this machine has, and what is missing.", OPTS_COMMON | OPTS_TARGET | OPTS_RUN, false, command_doctor },
 };
 /* clang-format on */
 const int32_t cli_n_commands = DT_COUNT(cli_commands);

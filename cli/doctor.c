@@ -3,9 +3,10 @@
  * Tested by tests/unit/test_cli.c. */
 #include "cli/cli.h"
 
-#include <dlfcn.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "cli/doctor.h"
 
 /* What the processor can do that decides which code runs. */
 typedef struct CpuFeature {
@@ -59,8 +60,7 @@ static bool doctor_flag(const char *flags, const char *word)
     return false;
 }
 
-/* ---- Is the library's 8-bit product exact here?
- * ----------------------------------------------------------------------- */
+/* ---- Is the library's 8-bit product exact here? ---- */
 
 /* oneDNN's u8 x s8 products saturate in 16 bits on processors without VNNI or AMX. */
 static void doctor_int8(Session *s, const char *flags)
@@ -71,39 +71,6 @@ static void doctor_int8(Session *s, const char *flags)
             vnni || amx
                 ? "exact at 8 bits (VNNI or AMX)"
                 : "exact up to 7 bits: this processor has neither VNNI nor AMX, sums of two 8-bit products saturate");
-}
-
-/* ---- GPU libraries: looked for, never needed
- * --------------------------------------------------------------------------- */
-
-typedef struct GpuLib {
-    const char *what, *names[3], *install;
-} GpuLib;
-
-static const GpuLib doctor_gpu_libs[] = {
-    { "CUDA driver", { "libcuda.so.1" }, "the NVIDIA driver of the system" },
-    { "NVRTC",
-      { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so" },
-      "the CUDA toolkit, or: pip install nvidia-cuda-nvrtc" },
-    { "cuDNN", { "libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn.so" }, "pip install nvidia-cudnn-cu13" },
-};
-
-static void doctor_gpu(Session *s)
-{
-    for (int32_t i = 0; i < DT_COUNT(doctor_gpu_libs); i++) {
-        const GpuLib *lib = &doctor_gpu_libs[i];
-        const char   *found = NULL;
-        for (int32_t j = 0; j < 3 && lib->names[j] != NULL && found == NULL; j++) {
-            void *handle = dlopen(lib->names[j], RTLD_LAZY | RTLD_LOCAL); /* stays: such libraries unload badly */
-            if (handle != NULL)
-                found = lib->names[j];
-        }
-        if (found != NULL)
-            fprintf(s->out, "%-15s found %s\n", lib->what, found);
-        else
-            fprintf(s->out, "%-15s missing: %s\n", lib->what, lib->install);
-    }
-    fprintf(s->out, "GPU             not used by this version: training runs on the CPU\n");
 }
 
 int command_doctor(Session *s, const StrList *rest)
@@ -120,12 +87,13 @@ int command_doctor(Session *s, const StrList *rest)
             fprintf(s->out, " %s", cpu[i].name);
     fprintf(s->out, "%s%s\n", doctor_flag(flags, "amx_int8") ? " amx_int8" : "",
             doctor_flag(flags, "amx_bf16") ? " amx_bf16" : "");
-    if (!session_backend(s))
-        return EXIT_MISTAKE;
-    fprintf(s->out, "kernels         %s\n", jit_describe(&s->arena, s->jit));
-    fprintf(s->out, "convolutions    %s\n", s->lib->name);
-    fprintf(s->out, "threads         %d\n", exec_threads(s->exec));
+    bool ready = session_backend(s, true);
+    if (ready) {
+        fprintf(s->out, "kernels         %s\n", jit_describe(&s->arena, s->jit));
+        fprintf(s->out, "convolutions    %s\n", s->lib->name);
+        fprintf(s->out, "threads         %d\n", exec_threads(s->exec));
+    }
     doctor_int8(s, flags);
-    doctor_gpu(s);
-    return EXIT_OK;
+    doctor_gpu(&s->arena, s->out); /* also where --backend cuda was asked for and failed: here is why */
+    return ready ? EXIT_OK : EXIT_MISTAKE;
 }

@@ -35,21 +35,37 @@ int command_dump(Session *s, const StrList *rest)
     return EXIT_OK;
 }
 
+/* With --dump-kernels, beside the code: the launch list and the memory plan. */
+static bool inspect_write(Session *s, const Graph *g, const Program *p)
+{
+    const char *dir = s->opt.pass.dump_kernels;
+    if (dir == NULL)
+        return true;
+    Str launches = str_new(&s->arena), plan = str_new(&s->arena);
+    program_print(&launches, p);
+    passes_print_plan(&plan, g);
+    return dir_make(&s->diag, dir) &&
+           file_write_atomic(&s->diag, arena_printf(&s->arena, "%s/%s.launches.txt", dir, g->name), launches.s,
+                             launches.len) &&
+           file_write_atomic(&s->diag, arena_printf(&s->arena, "%s/%s.plan.txt", dir, g->name), plan.s, plan.len);
+}
+
 int command_compile(Session *s, const StrList *rest)
 {
     (void)rest;
     double   start = time_now_s();
     Graph   *g = NULL;
-    Program *p = session_program(s, session_step(&s->opt), &g);
-    if (p == NULL)
+    Program *p = session_program(s, session_step(&s->opt), false, &g);
+    if (p == NULL || !inspect_write(s, g, p))
         return EXIT_MISTAKE;
     double   seconds = time_now_s() - start;
     JitStats jit = jit_stats(s->jit);
     int32_t  calls = 0;
     for (int32_t i = 0; i < p->n_launches; i++)
         calls += p->launches[i].kind == LAUNCH_CALL;
-    fprintf(s->out, "%s: %d launches: %d kernels (%d distinct, %d from the cache), %d library calls\n", g->name,
-            p->n_launches, p->n_images, jit.distinct, jit.cached, calls);
+    fprintf(s->out, "%s: %d launches%s: %d kernels (%d distinct, %d from the cache), %d library calls\n", g->name,
+            p->n_launches, cli_target(s->opt.backend) != cli_target("cpu") ? " a step, in one graph" : "", p->n_images,
+            jit.distinct, jit.cached, calls);
     fprintf(s->out, "compiled in %.3f s, of which code %.3f s; %s; %s\n", seconds, jit.seconds,
             jit_describe(&s->arena, s->jit), s->lib->name);
     fprintf(s->out, "memory: params %s, states %s, work %s, scratch %s; saved for backward %s\n",

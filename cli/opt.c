@@ -100,7 +100,8 @@ static bool opt_parse(Opt *o, const StrList *replay, StrList *rest)
             argv[argc++] = arena_strdup(&o->arena, replay->at[i]);
     for (int32_t i = 0; i < o->words.len; i++)
         argv[argc++] = arena_strdup(&o->arena, o->words.at[i]);
-    return cli_parse(&o->arena, &o->diag, OPTS_COMMON | OPTS_RECIPE | OPTS_PASSES, argc, argv, &o->opt, rest);
+    return cli_parse(&o->arena, &o->diag, OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES, argc, argv, &o->opt,
+                     rest);
 }
 
 static char *opt_read_stdin(Arena *a)
@@ -160,7 +161,8 @@ static bool opt_passes(Opt *o, Graph *g)
                               .step = session_step(c),
                               .recipe = &recipe,
                               .optimizer = &optimizer,
-                              .target = cli_target("cpu"),
+                              .target = cli_target(c->backend),
+                              .int8_forward = str_eq(c->forward, "int8"),
                               .explain = scope ? &explain : NULL,
                               .explain_scope = scope && scope[0] ? scope : NULL,
                               .keep = &o->arena };
@@ -293,7 +295,7 @@ static int opt_help(Opt *o)
 {
     Str s = str_new(&o->arena);
     str_add(&s, usage);
-    cli_options_help(&s, OPTS_COMMON | OPTS_RECIPE | OPTS_PASSES);
+    cli_options_help(&s, OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES);
     return opt_write(o, &s);
 }
 

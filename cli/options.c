@@ -10,7 +10,7 @@
 
 typedef struct CliOpt {
     uint32_t group;
-    bool     recorded; /* part of what a run is: kept in args.json */
+    uint32_t recorded; /* kept in args.json. 1: part of what a run is; 2: where it ran, which may be said anew */
     OptDef   def;
 } CliOpt;
 
@@ -45,13 +45,21 @@ static const CliOpt cli_opts[] = {
     { OPTS_TRAIN,  1, { OPT_INT,    "log-every","N",    NULL, "50", 1, -1, AT_(log_every), "Steps between rows of metrics.jsonl." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "eval-every", "N",  NULL, "1", 1, -1, AT_(eval_every), "Epochs between evaluations." } },
     { OPTS_TRAIN,  0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate; what Detent saved says itself how it is quantized." } },
-    { OPTS_RUN,    0, { OPT_CHOICE, "backend",  "B",    "cpu|interp", "cpu", 0, 0, AT_(backend), "cpu: LLVM and oneDNN. interp: the interpreter and plain loops, slow and simple." } },
+    { OPTS_TARGET, 2, { OPT_CHOICE, "backend",  "B",    "cpu|interp|cuda|sim|null", "cpu", 0, 0, AT_(backend), "cpu: LLVM and oneDNN. interp: the interpreter and plain loops, slow and simple. cuda: NVRTC and cuDNN on a GPU. sim: the CUDA text on a simulated GPU, checked and slow. null: all launches of a GPU, nothing computed." } },
+    { OPTS_TARGET, 1, { OPT_CHOICE, "forward",  "F",    "float|int8", "float", 0, 0, AT_(forward), "Forward products of quantized convolutions: of floats, or of their integer codes (all backends but cpu)." } },
+    { OPTS_TARGET, 1, { OPT_CHOICE, "math",     "M",    "f32|tf32|fp16|bf16", "f32", 0, 0, AT_(math), "cuda: how cuDNN multiplies; sums and memory are f32." } },
+    { OPTS_RUN,    0, { OPT_STRING, "arch",     "sm_N", NULL, NULL, 0, 0, AT_(arch), "cuda: compile for this GPU without having one (sm_80, sm_90, ...); for `compile` alone." } },
+    { OPTS_RUN,    0, { OPT_FLAG,   "no-graph", NULL,   NULL, NULL, 0, 0, AT_(no_graph), "cuda, sim, null: plain launches instead of one graph a step." } },
+    { OPTS_RUN,    0, { OPT_STRING, "gpu-memory", "SIZE", NULL, NULL, 0, 0, AT_(gpu_memory), "cuda, sim, null: take at most this much, 8G or 500M; by default what is free." } },
+    { OPTS_RUN,    0, { OPT_STRING, "workspace", "SIZE", NULL, "64M", 0, 0, AT_(workspace), "cuda: memory that a cuDNN engine may use." } },
+    { OPTS_RUN,    0, { OPT_FLAG,   "autotune", NULL,   NULL, NULL, 0, 0, AT_(autotune), "cuda: time the engines of every convolution once, and keep the choice on disk." } },
     { OPTS_RUN,    0, { OPT_INT,    "threads",  "N",    NULL, "0", 0, 1024, AT_(threads), "Threads; 0: one a core." } },
     { OPTS_RUN,    0, { OPT_INT,    "vector-width", "N", NULL, "0", 0, 16, AT_(vector_width), "Floats in a vector: 4, 8, 16; 0: what the machine has." } },
     { OPTS_RUN,    0, { OPT_CHOICE, "cache",    "C",    "rw|off", "rw", 0, 0, AT_(cache), "Compiled kernels are kept in $XDG_CACHE_HOME/detent." } },
     { OPTS_RUN,    0, { OPT_FLAG,   "profile",  NULL,   NULL, NULL, 0, 0, AT_(profile), "Show where the time goes, launch by launch." } },
     { OPTS_PASSES, 0, { OPT_CHOICE, "step",     "S",    "train|eval|init", "train", 0, 0, AT_(step), "Which step of the network: train, eval or init." } },
     { OPTS_BENCH,  0, { OPT_INT,    "rounds",   "N",    NULL, "15", 3, 1000, AT_(rounds), "Rounds of the benchmark." } },
+    { OPTS_BENCH,  0, { OPT_INT,    "steps",    "N",    NULL, "0", 0, 1000, AT_(steps), "Steps in a round; 0: one, on a GPU 20." } },
     { OPTS_BENCH,  0, { OPT_FLAG,   "kernels",  NULL,   NULL, NULL, 0, 0, AT_(kernels), "Each generated kernel beside a plain loop over the same bytes." } },
     { OPTS_BENCH,  0, { OPT_FLAG,   "serve",    NULL,   NULL, NULL, 0, 0, AT_(serve), "Run one step for each line on stdin and answer with its seconds." } },
     { OPTS_BENCH,  0, { OPT_FLAG,   "json",     NULL,   NULL, NULL, 0, 0, AT_(json), "The table as JSON on stdout." } },
@@ -125,13 +133,42 @@ static bool cli_check_width(Diag *d, int64_t width)
     return false;
 }
 
+/* "8G" -> bytes; NULL: 0. */
+static bool cli_size(Diag *d, const char *option, const char *text, int64_t *bytes)
+{
+    static const char units[] = "KMGT";
+    char             *end = NULL;
+    double            n = text != NULL ? strtod(text, &end) : 0;
+    const char       *unit = end != NULL && *end != 0 ? strchr(units, *end & ~0x20) : NULL;
+    *bytes = 0;
+    if (text == NULL)
+        return true;
+    if (unit != NULL) {
+        n *= (double)(1LL << 10 * (unit - units + 1));
+        end += end[1] == 'i' ? 2 : 1;
+        end += *end == 'B';
+    }
+    if (end == text || *end != 0 || !(n >= 1) || n > 0x1p62) {
+        diag_error(d, LOC_NONE, "--%s: expected a number of bytes such as 500M or 8G, found '%s'", option, text);
+        return false;
+    }
+    *bytes = (int64_t)n;
+    return true;
+}
+
+static bool cli_check_sizes(Diag *d, CliOptions *o)
+{
+    return cli_size(d, "gpu-memory", o->gpu_memory, &o->gpu_memory_bytes) &&
+           cli_size(d, "workspace", o->workspace, &o->workspace_bytes);
+}
+
 bool cli_parse(Arena *a, Diag *d, uint32_t groups, int argc, char **argv, CliOptions *out, StrList *rest)
 {
     OptDef *defs;
     int32_t n = cli_defs(a, groups, &defs);
     memset(out, 0, sizeof(*out));
     if (!cli_fill_defaults(a, d, out) || !opts_parse(a, d, defs, n, argc, argv, out, rest) ||
-        !cli_check_width(d, out->vector_width))
+        !cli_check_width(d, out->vector_width) || !cli_check_sizes(d, out))
         return false;
     cli_note_given(a, defs, n, argc, argv, out);
     out->seed = (uint64_t)out->seed_;
@@ -144,9 +181,13 @@ void cli_options_help(Str *out, uint32_t groups)
     static const struct {
         uint32_t    group;
         const char *title;
-    } titles[] = { { OPTS_COMMON, "Always" },           { OPTS_RECIPE, "What is trained" },
-                   { OPTS_TRAIN, "How it is trained" }, { OPTS_RUN, "How it is run" },
-                   { OPTS_BENCH, "What is measured" },  { OPTS_PASSES, "Looking into the compiler" } };
+    } titles[] = { { OPTS_COMMON, "Always" },
+                   { OPTS_RECIPE, "What is trained" },
+                   { OPTS_TRAIN, "How it is trained" },
+                   { OPTS_TARGET, "What it is compiled for" },
+                   { OPTS_RUN, "How it is run" },
+                   { OPTS_BENCH, "What is measured" },
+                   { OPTS_PASSES, "Looking into the compiler" } };
     for (int32_t i = 0; i < DT_COUNT(titles); i++) {
         OptDef *defs;
         int32_t n = titles[i].group & groups ? cli_defs(out->arena, titles[i].group, &defs) : 0;
@@ -226,13 +267,21 @@ static const OptDef *cli_find(const OptDef *defs, int32_t n, const char *name)
     return NULL;
 }
 
+static bool cli_may_differ(const char *name)
+{
+    for (int32_t i = 0; i < DT_COUNT(cli_opts); i++)
+        if (str_eq(cli_opts[i].def.name, name))
+            return cli_opts[i].recorded == 2;
+    return false;
+}
+
 /* What the command line says of a recorded option must be what the run was started with: silently doing one or the
  * other would be wrong. */
 static bool cli_args_agree(Arena *a, Diag *d, const RunArgs *args, const OptDef *defs, int32_t n, const CliOptions *o)
 {
     for (int32_t i = 0; i < n; i++) {
         const char *had = NULL, *text = cli_arg_text(a, &defs[i], o);
-        if (!cli_given(o, defs[i].name))
+        if (!cli_given(o, defs[i].name) || cli_may_differ(defs[i].name))
             continue;
         for (int32_t j = 0; j < args->len; j++)
             if (str_eq(args->at[j].key, defs[i].name))
@@ -265,7 +314,7 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
             *net = arg->value;
         else if (str_eq(arg->key, "data") && o->data == NULL)
             o->data = arg->value;
-        else if (def != NULL)
+        else if (def != NULL && !(cli_may_differ(def->name) && cli_given(o, def->name)))
             argv[argc++] = arena_printf(a, "--%s=%s", def->name, arg->value);
     }
     if (!opts_parse(a, d, defs, n, argc, argv, o, &none))

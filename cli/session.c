@@ -7,15 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const Target *cli_target(const char *backend)
-{
-    static const Target cpu = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
-    static const Target gpu = {
-        .name = "gpu", .image_layout = LAYOUT_NHWC, .weight_layout = LAYOUT_NHWC, .align_bytes = 256
-    };
-    return str_eq(backend, "cpu") || str_eq(backend, "interp") ? &cpu : &gpu;
-}
-
 /* The number that the author of the network wrote: 0.1f in the source is 0.1 here, as on the command line. */
 static double session_decimal(Arena *a, float f)
 {
@@ -128,12 +119,7 @@ bool session_recipe_apply(Session *s, const char *method, const char *text)
 
 void session_close(Session *s)
 {
-    if (s->exec != NULL)
-        exec_free(s->exec);
-    if (s->lib != NULL)
-        s->lib->release(s->lib->self);
-    if (s->jit != NULL)
-        jit_free(s->jit);
+    session_backend_close(s);
     diag_free(&s->diag);
     arena_free(&s->arena);
 }
@@ -160,6 +146,7 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
         .recipe = &s->recipe,
         .optimizer = &s->optimizer,
         .target = cli_target(s->opt.backend),
+        .int8_forward = str_eq(s->opt.forward, "int8"),
         .keep = &s->arena,
     };
     if (s->opt.pass.explain_fusion != NULL) {
@@ -180,43 +167,13 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
 /* ---- Programs
  * -------------------------------------------------------------------------------------------------------- */
 
-static const char *session_cache_dir(Session *s)
-{
-    if (str_eq(s->opt.cache, "off"))
-        return NULL;
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (xdg != NULL && xdg[0] == '/')
-        return arena_printf(&s->arena, "%s/detent", xdg);
-    return home != NULL && home[0] == '/' ? arena_printf(&s->arena, "%s/.cache/detent", home) : NULL;
-}
-
-bool session_backend(Session *s)
-{
-    if (s->exec != NULL)
-        return true;
-    JitOptions jit = { (int)s->opt.vector_width, session_cache_dir(s), s->opt.pass.dump_kernels };
-    bool       interp = str_eq(s->opt.backend, "interp");
-    if (interp && s->opt.pass.dump_kernels != NULL) {
-        diag_error(&s->diag, LOC_NONE, "--dump-kernels: the interpreter makes no code to write");
-        diag_help(&s->diag, "use --backend=cpu; the text of every kernel is also in what `detent dump` prints");
-        return false;
-    }
-    s->jit = interp ? jit_interp_new(&s->arena) : jit_llvm_new(&s->arena, &s->diag, jit);
-    s->lib = interp ? calllib_reference(&s->arena) : calllib_onednn(&s->arena, &s->diag, (int)s->opt.threads);
-    if (s->jit == NULL || s->lib == NULL)
-        return false;
-    s->exec = exec_new(&s->arena, &s->diag, s->lib,
-                       (ExecOptions){ .threads = (int)s->opt.threads, .profile = s->opt.profile });
-    return s->exec != NULL;
-}
-
-Program *session_program(Session *s, StepKind step, Graph **graph)
+Program *session_program(Session *s, StepKind step, bool run, Graph **graph)
 {
     bool   stopped = false;
     Graph *g = session_graph(s, step, NULL, &stopped);
     if (graph != NULL)
         *graph = g;
-    if (g == NULL || !session_backend(s))
+    if (g == NULL || !session_backend(s, run))
         return NULL;
     if (stopped) {
         diag_error(&s->diag, LOC_NONE,
@@ -225,15 +182,22 @@ Program *session_program(Session *s, StepKind step, Graph **graph)
         return NULL;
     }
     Program *p = codegen_program(&s->arena, &s->diag, g, s->jit, s->lib);
-    if (p != NULL)
-        p->saved_bytes = passes_saved_bytes(g);
+    if (p == NULL)
+        return NULL;
+    p->saved_bytes = passes_saved_bytes(g);
+    ValueId largest[PEAK_VALUES];
+    int32_t n = passes_peak_values(g, largest, PEAK_VALUES);
+    for (int32_t i = 0; i < n; i++)
+        p->peak[i] = (PeakValue){ ir_label(&s->arena, g, largest[i]), type_bytes(ir_value(g, largest[i])->type) };
     return p;
 }
 
 LoadedProgram session_load(Session *s, StepKind step)
 {
-    Program *p = session_program(s, step, NULL);
-    int32_t  index = p != NULL ? exec_add(s->exec, p) : -1;
+    Program *p = session_program(s, step, true, NULL);
+    bool     plan = s->gpu != NULL && s->gpu->t->runs_source; /* where bits are checked, the plan is, too */
+    bool     ok = p != NULL && session_fits(s, step, p) && (!plan || program_check(&s->diag, p));
+    int32_t  index = ok ? exec_add(s->exec, p) : -1;
     return (LoadedProgram){ s->exec, index >= 0 ? p : NULL, index };
 }
 

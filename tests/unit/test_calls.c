@@ -129,6 +129,46 @@ static void test_reference_adjoint(void **state)
     }
 }
 
+/* ---- Weights in the other order ---------------------------------------------------------------------------------- */
+
+/* From [K, C/groups, R, S] to [K, R, S, C/groups]. */
+static float *to_krsc(Arena *a, const CallDesc *d, const float *rows)
+{
+    int64_t cg = d->c / d->groups, i = 0;
+    float  *out = ARENA_ARRAY(a, float, d->k *cg * d->r * d->s);
+    for (int64_t k = 0; k < d->k; k++)
+        for (int64_t c = 0; c < cg; c++)
+            for (int64_t r = 0; r < d->r; r++)
+                for (int64_t s = 0; s < d->s; s++, i++)
+                    out[((k * d->r + r) * d->s + s) * cg + c] = rows[i];
+    return out;
+}
+
+/* The same sums in the same order: the same bits, wherever the weights lie. */
+static void test_reference_krsc(void **state)
+{
+    static const struct {
+        CallKind kind;
+        int32_t  weight; /* buffer */
+    } kinds[] = { { CALL_CONV_FWD, 1 }, { CALL_CONV_BWD_X, 1 }, { CALL_CONV_BWD_W, 2 } };
+    (void)state;
+    for (int32_t i = 0; i < DT_COUNT(conv_shapes) * DT_COUNT(kinds); i++) {
+        Arena    a = arena_new("test");
+        int32_t  weight = kinds[i % 3].weight;
+        CallDesc d = conv_desc(&conv_shapes[i / 3], kinds[i % 3].kind);
+        Case     rows = case_new(&a, d), krsc = case_new(&a, d);
+        bool     made = weight == rows.n_bufs - 1;
+        krsc.d.krsc = true;
+        if (!made)
+            krsc.bufs[weight] = to_krsc(&a, &d, rows.bufs[weight]);
+        reference_call(&rows.d, (void *const *)rows.bufs, NULL);
+        reference_call(&krsc.d, (void *const *)krsc.bufs, NULL);
+        const float *want = made ? to_krsc(&a, &d, case_result(&rows)) : case_result(&rows);
+        assert_memory_equal(want, case_result(&krsc), sizeof(float) * (size_t)case_result_elems(&rows));
+        arena_free(&a);
+    }
+}
+
 /* ---- oneDNN ---------------------------------------------------------------------------------------------------- */
 
 #ifdef DT_HAVE_ONEDNN
@@ -298,6 +338,17 @@ static void test_onednn_refuses(void **state)
     assert_null(lib->prepare(lib->self, &d, &wrong));
     assert_int_equal(d.errors, 1);
     assert_non_null(strstr(d.text.s, "refuses a call"));
+    /* what the passes never ask a CPU for */
+    CallDesc krsc = conv_desc(&conv_shapes[0], CALL_CONV_BWD_W), codes = conv_desc(&conv_shapes[0], CALL_CONV_FWD_INT);
+    krsc.krsc = true;
+    codes.x_type = codes.w_type = DTYPE_S8;
+    assert_int_equal(lib->scratch_bytes(lib->self, &krsc), 0);
+    assert_null(lib->prepare(lib->self, &d, &krsc));
+    assert_non_null(strstr(d.text.s, "weights in rows, found weights in the order [K, R, S, C]"));
+    assert_int_equal(lib->scratch_bytes(lib->self, &codes), 0);
+    assert_null(lib->prepare(lib->self, &d, &codes));
+    assert_non_null(strstr(d.text.s, "expected float products with weights in rows, found integer products of codes"));
+    assert_int_equal(d.errors, 3);
     lib->release(lib->self);
     diag_free(&d);
     arena_free(&a);
@@ -325,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_reference_counts_taps),
         cmocka_unit_test(test_reference_by_hand),
         cmocka_unit_test(test_reference_adjoint),
+        cmocka_unit_test(test_reference_krsc),
 #ifdef DT_HAVE_ONEDNN
         cmocka_unit_test(test_onednn_conv),
         cmocka_unit_test(test_onednn_linear),

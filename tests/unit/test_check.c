@@ -260,10 +260,10 @@ static void test_calls(void **state)
                             .pad = { 1, 1, 1, 1 } };
     CallLib       *plain = calllib_reference(&f->a), wrong = *plain;
     CallResult     r;
-    assert_true(check_call(&f->a, &f->d, plain, &conv, 1, &r));
+    assert_true(check_call(&f->a, &f->d, NULL, plain, &conv, 1, &r));
     assert_true(r.ok && r.worst == 0 && r.compared == 2 * 4 * 6 * 6);
     wrong.run = add_error;
-    assert_true(check_call(&f->a, &f->d, &wrong, &conv, 1, &r));
+    assert_true(check_call(&f->a, &f->d, NULL, &wrong, &conv, 1, &r));
     assert_false(r.ok);
     assert_has(r.where, "element 5 ");
     assert_string_equal(check_call_text(&f->a, &conv), "conv forward 2x8x6x6 -> 4, 3x3 stride 1 pad 1,1,1,1");

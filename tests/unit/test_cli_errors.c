@@ -12,7 +12,7 @@
 typedef struct Mistake {
     const char *script;
     int         code;
-    const char *says[4];
+    const char *says[5];
 } Mistake;
 
 static const char *const fatal[] = { "internal error", "Sanitizer", "runtime error" };
@@ -38,7 +38,7 @@ static void run_mistakes(Cli *c, const Mistake *m, int32_t n)
         assert_non_null(m[i].says[0]);
         if (count_errors(r.err) != 1)
             fail_msg("%s\nprints %d errors, expected 1:\n%s", m[i].script, count_errors(r.err), r.err);
-        for (int32_t k = 0; k < 4 && m[i].says[k] != NULL; k++)
+        for (int32_t k = 0; k < DT_COUNT(m[i].says) && m[i].says[k] != NULL; k++)
             assert_in(r, r.err, m[i].says[k]);
         for (int32_t k = 0; k < DT_COUNT(fatal); k++)
             assert_not_in(r, r.err, fatal[k]);
@@ -74,12 +74,29 @@ static const Mistake words[] = {
     { "$DETENT info mnist --quiet=maybe", EXIT_USAGE, { "--quiet: expected true or false, found 'maybe'" } },
     { "$DETENT info mnist --no-quiet=1", EXIT_USAGE, { "--no-quiet: expected no value, found '1'" } },
     { "$DETENT info mnist --no-batch", EXIT_USAGE, { "found '--no-batch'", "did you mean --batch?" } },
-    { "$DETENT compile mnist --backend=cuda", EXIT_USAGE, { "--backend: expected cpu or interp, found 'cuda'" } },
+    { "$DETENT compile mnist --backend=gpu", EXIT_USAGE, { "--backend: expected cpu, interp, cuda, sim or null, found 'gpu'" } },
     { "$DETENT compile mnist --vector-width=5", EXIT_USAGE, { "--vector-width: expected 4, 8, 16 or 0, found 5" } },
     { "$DETENT compile mnist --threads=-1", EXIT_USAGE, { "--threads: expected an integer from 0 to 1024, found '-1'" } },
     { "$DETENT dump mnist --dump-kernels=k", EXIT_USAGE, { "--dump-kernels: dump makes no code", "use `detent compile`" } },
     { "$DETENT compile mnist --backend=interp --dump-kernels=k", EXIT_MISTAKE, { "--dump-kernels: the interpreter makes no code" } },
     { "$DETENT info mnist > /dev/full", EXIT_MISTAKE, { "detent: cannot write to stdout: No space left" } },
+};
+
+static const Mistake gpus[] = {
+    { "$DETENT compile mnist --math=f16", EXIT_USAGE, { "--math: expected f32, tf32, fp16 or bf16, found 'f16'" } },
+    { "$DETENT compile mnist --math=tf32", EXIT_MISTAKE, { "--math: expected --backend cuda, found cpu" } },
+    { "$DETENT compile mnist --backend=sim --autotune", EXIT_MISTAKE, { "--autotune: expected --backend cuda, found sim" } },
+    { "$DETENT compile mnist --no-graph", EXIT_MISTAKE, { "--no-graph: expected --backend cuda, sim or null, found cpu" } },
+    { "$DETENT compile mnist --backend=null --gpu-memory=lots", EXIT_USAGE, { "--gpu-memory: expected a number of bytes such as 500M or 8G, found 'lots'" } },
+    { "$DETENT compile mnist --backend=null --gpu-memory=-1G", EXIT_USAGE, { "found '-1G'" } },
+    { "$DETENT compile mnist --backend=cuda --arch=90", EXIT_MISTAKE, { "--arch: expected a GPU's architecture such as sm_80 or sm_90, found '90'" } },
+    { "$DETENT bench mnist --backend=cuda --arch=sm_90", EXIT_MISTAKE, { "--arch: expected with `compile` alone", "leave it out" } },
+    { "$DETENT compile mnist --forward=int8 --method lsq", EXIT_MISTAKE, { "--forward int8: expected --backend cuda, sim, null or interp, found cpu" } },
+    { "DETENT_CUDA_DRIVER=/nowhere $DETENT compile mnist --backend=cuda", EXIT_MISTAKE, { "/nowhere", "--arch sm_90" } },
+    { "DETENT_CUDA_DRIVER=/nowhere $DETENT bench mnist --backend=cuda", EXIT_MISTAKE, { "/nowhere", "--backend cpu trains here, --backend sim" } },
+    { "DETENT_NVRTC=/nowhere $DETENT compile mnist --backend=cuda --arch=sm_90", EXIT_MISTAKE, { "NVRTC", "/nowhere", "pip install nvidia-cuda-nvrtc" } },
+    { "$DETENT bench resnet20 --backend=null --gpu-memory=100M", EXIT_MISTAKE, { "with a batch of 128 needs ", "100.0 MiB can be had", "largest at the peak: ", "the largest batch that fits is ", "--batch " } },
+    { "$DETENT bench mnist --backend=null --gpu-memory=1M", EXIT_MISTAKE, { "no batch fits: " } },
 };
 
 static const Mistake recipes[] = {
@@ -212,6 +229,7 @@ static const Mistake checkpoints[] = {
         run_mistakes(*state, table, DT_COUNT(table));                                                                  \
     }
 MISTAKE_TEST(words)
+MISTAKE_TEST(gpus)
 MISTAKE_TEST(recipes)
 MISTAKE_TEST(passes)
 MISTAKE_TEST(texts)
@@ -297,7 +315,7 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),       cmocka_unit_test(test_recipes),    cmocka_unit_test(test_passes),
+        cmocka_unit_test(test_words),       cmocka_unit_test(test_gpus),       cmocka_unit_test(test_recipes),    cmocka_unit_test(test_passes),
         cmocka_unit_test(test_texts),       cmocka_unit_test(test_networks),   cmocka_unit_test(test_data),
         cmocka_unit_test(test_checkpoints), cmocka_unit_test(test_divergence), cmocka_unit_test(test_full_disk),
     };

@@ -151,7 +151,7 @@ static void check_losses(const char *backend)
     assert_int_equal(json_array_size(losses), 10);
     for (uint32_t k = 0; k < json_array_size(losses); k++) {
         net_batch(&n, k);
-        exec_run(n.train.exec, n.train.index);
+        assert_true(exec_run(n.train.exec, n.train.index));
         double got = (double)net_read(&n, "loss")[0], want = json_number_value(json_array_get(losses, k));
         if (!(fabs(got - want) <= 1e-4))
             fail_msg("step %u on %s: loss %.7f, PyTorch has %.7f", k, backend, got, want);
@@ -284,7 +284,7 @@ static void run_case(KernelJit *jit, const json_t *j)
     } inputs[IN_COUNT] = { { "x", c.x }, { "step", &c.step }, { "g", c.g } };
     for (int i = 0; i < IN_COUNT; i++)
         tensor_write(e, index, program_tensor(p, inputs[i].name), inputs[i].values);
-    exec_run(e, index);
+    assert_true(exec_run(e, index));
     float *y = ARENA_ARRAY(&a, float, c.n), *dx = ARENA_ARRAY(&a, float, c.n), dstep;
     tensor_read(e, index, program_tensor(p, "y"), y);
     tensor_read(e, index, program_tensor(p, "dx"), dx);
