@@ -300,13 +300,16 @@ static bool cli_args_agree(Arena *a, Diag *d, const RunArgs *args, const OptDef 
 /* The recorded arguments as a command line of their own. Where the data lies may be said anew. */
 bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net)
 {
-    char  **argv = ARENA_ARRAY(a, char *, args->len + 1);
     int     argc = 0;
     OptDef *defs;
     StrList none = { 0 };
     int32_t n = cli_recorded_defs(a, &defs);
+    char  **argv = ARENA_ARRAY(a, char *, args->len + n + 1);
     if (!cli_args_agree(a, d, args, defs, n, o))
         return false;
+    for (int32_t i = 0; i < n; i++) /* what is said anew must outlive the defaults */
+        if (cli_may_differ(defs[i].name) && cli_given(o, defs[i].name))
+            argv[argc++] = arena_printf(a, "--%s=%s", defs[i].name, cli_arg_text(a, &defs[i], o));
     for (int32_t i = 0; i < args->len; i++) {
         const RunArg *arg = &args->at[i];
         const OptDef *def = cli_find(defs, n, arg->key);

@@ -1,7 +1,7 @@
 /* compile.c: from a lowered graph to a Program: tensors that the host knows, launches in order, memory by reference.
  *
  * Tested by tests/unit/test_parity.c and test_cli.c. */
-#include "codegen/codegen.h"
+#include "codegen/jit.h"
 
 #include <string.h>
 
@@ -146,6 +146,12 @@ static void compile_parts(Arena *a, const Graph *g, int32_t k, Place begin, BufU
     }
 }
 
+int64_t codegen_buf_bytes(const KBuf *b)
+{
+    int64_t bytes = dtype_bytes(b->dtype, b->elems);
+    return dtype_bits(b->dtype) < 8 ? dt_round_up(bytes, 4) : bytes;
+}
+
 static BufUse *compile_uses(Arena *a, const Graph *g, int32_t k)
 {
     static const uint8_t access[] = {
@@ -158,7 +164,7 @@ static BufUse *compile_uses(Arena *a, const Graph *g, int32_t k)
         uses[i].value = v;
         if (group->kernel != NULL) {
             const KBuf *b = &group->kernel->bufs.at[i];
-            uses[i].bytes = dtype_bytes(b->dtype, b->elems);
+            uses[i].bytes = codegen_buf_bytes(b);
             uses[i].access = access[b->mode];
         } else {
             uses[i].bytes = type_bytes(ir_value(g, v)->type);

@@ -19,4 +19,7 @@ struct KernelJit {
     JitStats       stats;
 };
 
+/* Memory that a kernel may touch of this buffer: of elements smaller than a byte whole words (codegen/cuda does). */
+int64_t codegen_buf_bytes(const KBuf *b);
+
 #endif

@@ -5,7 +5,7 @@
  * vector load is aligned.
  *
  * Tested by tests/unit/test_nvrtc.c. */
-#include "codegen/codegen.h"
+#include "codegen/jit.h"
 
 #include <string.h>
 
@@ -38,7 +38,7 @@ static void kernel_buffers(Arena *a, const Kernel *k, Program *p, Launch *l)
         const KBuf *b = &k->bufs.at[i];
         const char *name = arena_strdup(a, b->name);
         refs[i] = (MemRef){ ARENA_IO, dt_round_up(p->bytes[ARENA_IO], KERNEL_ALIGN) };
-        uses[i] = (BufUse){ .bytes = dtype_bytes(b->dtype, b->elems), .value = i, .access = kernel_access[b->mode] };
+        uses[i] = (BufUse){ .bytes = codegen_buf_bytes(b), .value = i, .access = kernel_access[b->mode] };
         p->bytes[ARENA_IO] = refs[i].offset + uses[i].bytes;
         p->tensors[p->n_tensors++] = kernel_tensor(TENSOR_INPUT, name, b, refs[i]);
         if (b->mode != BUF_IN)

@@ -115,15 +115,16 @@ static bool is_plain(const char *file)
 
 static void put_kernel(Str *out, Arena *a, Prelude *prelude, const Schedule *s, const char *entry)
 {
-    Str body = str_new(a);
-    print_kernel(&body, a, prelude, s, entry);
+    Str printed = str_new(a);
+    print_kernel(&printed, a, prelude, s, entry);
+    const char *body = drop_unused(a, printed.s);
     if (!is_plain(s->k->loc.file) || s->k->loc.line < 1) {
-        str_add(out, body.s);
+        str_add(out, body);
         return;
     }
     /* after the line "{" */
-    const char *open = strstr(body.s, "\n{\n") + 3;
-    str_addn(out, body.s, (size_t)(open - body.s));
+    const char *open = strstr(body, "\n{\n") + 3;
+    str_addn(out, body, (size_t)(open - body));
     str_printf(out, "#line %d \"%s\"\n%s" LINE_HERE "\n", s->k->loc.line, s->k->loc.file, open);
 }
 

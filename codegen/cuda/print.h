@@ -7,6 +7,7 @@
  *   print_region.c   regions: single values, runs over neighbours, loops
  *   print_kernel.c   parameters, tables of rows, axes from flat numbers; MAP
  *   print_fold.c     FOLD
+ *   tidy.c           drops declarations that nobody uses
  *
  * Where a thread makes several neighbours of the vec axis, values that differ among them are arrays, and instructions
  * stand in runs `for (int j = 0; j < 4; j++)`, which the compiler unrolls. What is the same for all neighbours, and
@@ -104,5 +105,10 @@ void print_kernel(Str *out, Arena *a, Prelude *prelude, const Schedule *s, const
 /* ---- print_fold.c ---- */
 
 void print_fold(Printer *p);
+
+/* ---- tidy.c ---- */
+
+/* The text of one kernel without declarations that are not used. */
+const char *drop_unused(Arena *a, const char *text);
 
 #endif

@@ -51,11 +51,15 @@ static void print_place(Printer *p)
     if (s->end == END_SLOT)
         put(p, "const unsigned tile = %s%s;", block, first);
     else if (s->end == END_BLOCK)
-        put(p, "const unsigned tile = %s, chunk = slot;", block);
+        put(p, "const unsigned tile = %s;", block);
     else if (alone)
-        put(p, "const unsigned tile = 0u, chunk = %s%s;", block, first);
+        put(p, "const unsigned tile = 0u;");
     else
-        put(p, "const unsigned tile = %s / %s, chunk = %s %% %s%s;", block, groups, block, groups, first);
+        put(p, "const unsigned tile = %s / %s;", block, groups);
+    if (s->end == END_BLOCK)
+        put(p, "const unsigned chunk = slot;");
+    else if (s->end != END_SLOT)
+        put(p, "const unsigned chunk = %s%s%s%s;", block, alone ? "" : " % ", alone ? "" : groups, first);
     print_flat_axes(p, "tile", false, s->columns, s->columns > 1 ? "column" : NULL);
 }
 

@@ -315,9 +315,10 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),       cmocka_unit_test(test_gpus),       cmocka_unit_test(test_recipes),    cmocka_unit_test(test_passes),
-        cmocka_unit_test(test_texts),       cmocka_unit_test(test_networks),   cmocka_unit_test(test_data),
-        cmocka_unit_test(test_checkpoints), cmocka_unit_test(test_divergence), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_words),     cmocka_unit_test(test_gpus),        cmocka_unit_test(test_recipes),
+        cmocka_unit_test(test_passes),    cmocka_unit_test(test_texts),       cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_data),      cmocka_unit_test(test_checkpoints), cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, setup, cli_teardown);
 }
