@@ -4,6 +4,7 @@
     lint.py ROOT [--cc CC [-IDIR ...] [--without DIR ...]]
 
 - who may include whom: a directory includes only what RULES lets it; a library's headers only where LIBRARIES says;
+- a library that is loaded at run time is asked for its functions by name only where SYMBOLS says;
 - headers compile alone (with --cc), but for those of directories whose library was configured away (--without);
 - files of code have at most 700 lines, unless their first lines say that they are generated;
 - no notes to ourselves are left in the text.
@@ -29,8 +30,11 @@ RULES = {
     "cli": ["frontend", "ir", "passes", "codegen", "runtime", "models"],
 }
 ALONE = {"models"}  # not even base, nor each other
-# Headers of a library -> the one directory that includes them.
-LIBRARIES = {r"llvm-c/|llvm/": "codegen/llvm", r"dnnl|oneapi/": "runtime/onednn"}
+# Headers of a library -> the one directory that includes them; None: nobody, its types are declared anew.
+LIBRARIES = {r"llvm-c/|llvm/": "codegen/llvm", r"dnnl|oneapi/": "runtime/onednn",
+             r"(cuda\w*|nvrtc\w*|nvml|cudnn\w*)\.h$": None}
+# Names of functions in strings -> the one directory that has them (tests may, too).
+SYMBOLS = {re.compile(r'"nvrtc[A-Z]\w*"'): "codegen/nvrtc", re.compile(r'"cudnn[A-Z]\w*"'): "runtime/cudnn"}
 CODE = (".c", ".h", ".def", ".cu", ".py", ".sh", ".cmake")
 FORBIDDEN = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b")
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
@@ -49,7 +53,7 @@ def list_files(root):
     names = []
     for at, dirs, files in os.walk(root):
         top = at == root
-        dirs[:] = [d for d in dirs if d != ".git" and not (top and (d.startswith("build") or d == "runs"))]
+        dirs[:] = [d for d in dirs if d != ".git" and not (top and (d.startswith("build") or d in ("runs", "gpu-pack")))]
         names += [os.path.relpath(os.path.join(at, f), root) for f in files]
     return sorted(names)
 
@@ -77,6 +81,8 @@ def check_include(root, name, quote, header):
     """None, or what is wrong."""
     for pattern, home in LIBRARIES.items():
         if re.match(pattern, header) and not os.path.exists(os.path.join(root, header)):
+            if home is None:
+                return f"includes {header}: nobody may, so that nobody needs the library to build"
             if name.startswith(home + "/") or name.split("/")[0] not in RULES:
                 return None
             return f"includes {header}: only {home}/ may"
@@ -91,15 +97,25 @@ def check_include(root, name, quote, header):
     return None
 
 
+def check_symbols(name, line):
+    """None, or what is wrong."""
+    for pattern, home in SYMBOLS.items():
+        found = pattern.search(line)
+        if found and not name.startswith(home + "/") and name.split("/")[0] in RULES:
+            return f"names {found.group(0)}: only {home}/ may"
+    return None
+
+
 def check_text(root, name, text):
     problems = []
     lines = text.split("\n")
+    is_c = name.endswith((".c", ".h", ".def"))
     for number, line in enumerate(lines, 1):
         found = FORBIDDEN.search(line)
         if found:
             problems.append(f"{name}:{number}: {found.group(0)}: do it now, or open an issue and leave no trace here")
-        include = INCLUDE.match(line) if name.endswith((".c", ".h", ".def")) else None
-        problem = include and check_include(root, name, include.group(1), include.group(2))
+        include = INCLUDE.match(line) if is_c else None
+        problem = check_include(root, name, include.group(1), include.group(2)) if include else is_c and check_symbols(name, line)
         if problem:
             problems.append(f"{name}:{number}: {problem}")
     count = len(lines) - (lines[-1] == "")
