@@ -145,7 +145,9 @@ struct Diag;
 char *file_read(Arena *a, struct Diag *d, const char *path, size_t *len) DT_CHECKED; /* NULL: reported */
 /* Atomic: temporary name in the same directory, fsync, rename. */
 bool file_write_atomic(struct Diag *d, const char *path, const void *data, size_t len) DT_CHECKED; /* false: reported */
-bool dir_make(struct Diag *d, const char *path) DT_CHECKED;                                        /* with parents */
+bool file_write_all(int fd, const void *data,
+                    size_t len) DT_CHECKED;                 /* false: errno says why; for who renames by itself */
+bool dir_make(struct Diag *d, const char *path) DT_CHECKED; /* with parents */
 
 /* ---- Cache on disk (cache.c) ----------------------------------------------------------------------------------- */
 

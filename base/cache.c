@@ -65,22 +65,6 @@ const void *cache_load(Arena *a, const char *dir, const char *kind, const char *
 
 /* ---- Writing ---- */
 
-static bool write_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t put = write(fd, data, len);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0) {
-            errno = put < 0 ? errno : EIO;
-            return false;
-        }
-        data += put;
-        len -= (size_t)put;
-    }
-    return true;
-}
-
 /* A new file beside the entry, of this thread alone. -1: errno says why. */
 static int temp_open(Arena *a, const char *path, char **temp)
 {
@@ -99,8 +83,9 @@ static bool entry_finish(int fd, const char *temp, const char *path, const char 
 {
     char hex[HASH_CHARS + 1];
     hash_hex(hash_bytes(data, bytes), hex);
-    bool done = write_all(fd, header, strlen(header)) && write_all(fd, hex, HASH_CHARS) && write_all(fd, data, bytes);
-    int  error = errno;
+    bool done = file_write_all(fd, header, strlen(header)) && file_write_all(fd, hex, HASH_CHARS) &&
+                file_write_all(fd, data, bytes);
+    int error = errno;
     if (close(fd) != 0 && done) {
         error = errno;
         done = false;

@@ -87,17 +87,18 @@ char *file_read(Arena *a, Diag *d, const char *path, size_t *len)
 
 /* ---- Writing ---- */
 
-static bool write_all(int fd, const char *data, size_t len)
+bool file_write_all(int fd, const void *data, size_t len)
 {
+    const char *at = data;
     while (len > 0) {
-        ssize_t put = write(fd, data, len);
+        ssize_t put = write(fd, at, len);
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0) {
             errno = put < 0 ? errno : EIO;
             return false;
         }
-        data += put;
+        at += put;
         len -= (size_t)put;
     }
     return true;
@@ -117,7 +118,7 @@ static bool write_in_place(const char *path, const void *data, size_t len)
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
-    bool written = write_all(fd, data, len);
+    bool written = file_write_all(fd, data, len);
     int  error = errno;
     if (close(fd) != 0 && written) {
         error = errno;
@@ -160,7 +161,7 @@ static bool replace(Arena *a, const char *path, const struct stat *old, const vo
     int   fd = temp_open(a, dir, 0666, &temp);
     if (fd < 0)
         return false;
-    bool done = write_all(fd, data, len) && (!old || fchmod(fd, old->st_mode & 07777) == 0) && fsync(fd) == 0;
+    bool done = file_write_all(fd, data, len) && (!old || fchmod(fd, old->st_mode & 07777) == 0) && fsync(fd) == 0;
     int  error = errno;
     if (close(fd) != 0 && done) {
         error = errno;

@@ -5,8 +5,7 @@
  * Each kernel is a program of one launch: text, compiler, module, copies and launch are what training uses. */
 #include "tests/gpu/gpu_backend.h"
 
-#include <dirent.h>
-
+#include "tests/unit/kernel_files.h"
 #include "tests/unit/llvm_generator.h"
 
 /* Integers over all of their range, but for 32-bit ones below `most` (0: any). */
@@ -41,29 +40,13 @@ static void check(GpuTest *t, Kernel *k, int64_t most)
     arena_free(&a);
 }
 
-static int is_kernel_file(const struct dirent *e)
-{
-    return str_glob("*.kernel", e->d_name);
-}
-
 static void test_kernel_files(void **state)
 {
-    GpuTest        *t = *state;
-    Arena           a = arena_new("files");
-    struct dirent **entries;
-    int             n = scandir(DT_SOURCE_DIR "/tests/kernels", &entries, is_kernel_file, alphasort);
-    assert_true(n >= 10);
-    for (int i = 0; i < n; i++) {
-        const char *path = arena_printf(&a, "%s/tests/kernels/%s", DT_SOURCE_DIR, entries[i]->d_name);
-        const char *text = file_read(&a, &t->d, path, NULL);
-        size_t      pos = 0;
-        assert_non_null(text);
-        Kernel *k = kernel_parse(&a, &t->d, path, text, &pos);
-        assert_non_null(k);
-        check(t, k, 4); /* labels and other computed addresses are small */
-        free(entries[i]);
-    }
-    free(entries);
+    Arena    a = arena_new("files");
+    int32_t  n;
+    Kernel **kernels = kernel_files(&a, &n);
+    for (int32_t i = 0; i < n; i++)
+        check(*state, kernels[i], KERNEL_FILES_MOST);
     arena_free(&a);
 }
 

@@ -8,7 +8,6 @@
  * code is to be seen and meant. DETENT_CUDA_HASHES=1 prints the new table. */
 #include "tests/nets/tiny.c" /* with the short names of layers, which other headers leave out */
 
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +20,7 @@
 #include "cli/cli.h"
 #include "codegen/cuda/cuda.h"
 #include "runtime/sim/sim.h"
+#include "tests/unit/kernel_files.h"
 #include "tests/unit/llvm_generator.h"
 
 /* ---- Memory of a kernel ----------------------------------------------------------------------------------------- */
@@ -204,40 +204,13 @@ static void check_kernels(Arena *a, Kernel *const *kernels, int32_t n, uint32_t 
 
 /* ---- Kernels from files ----------------------------------------------------------------------------------------- */
 
-static Kernel *parse_one(Arena *a, const char *text)
-{
-    Diag    d = diag_new(stderr);
-    size_t  pos = 0;
-    Kernel *k = kernel_parse(a, &d, "test", text, &pos);
-    assert_non_null(k);
-    diag_free(&d);
-    return k;
-}
-
-static int is_kernel_file(const struct dirent *e)
-{
-    return str_glob("*.kernel", e->d_name);
-}
-
 static void test_kernel_files(void **state)
 {
     (void)state;
-    Arena           a = arena_new("files");
-    Diag            d = diag_new(stderr);
-    struct dirent **entries;
-    int             n = scandir(DT_SOURCE_DIR "/tests/kernels", &entries, is_kernel_file, alphasort);
-    Kernel        **kernels = ARENA_ARRAY(&a, Kernel *, n);
-    assert_true(n >= 10);
-    for (int i = 0; i < n; i++) {
-        char *text =
-            file_read(&a, &d, arena_printf(&a, "%s/tests/kernels/%s", DT_SOURCE_DIR, entries[i]->d_name), NULL);
-        assert_non_null(text);
-        kernels[i] = parse_one(&a, text);
-        free(entries[i]);
-    }
-    free(entries);
-    check_kernels(&a, kernels, n, 4); /* labels and other computed addresses are small */
-    diag_free(&d);
+    Arena    a = arena_new("files");
+    int32_t  n;
+    Kernel **kernels = kernel_files(&a, &n);
+    check_kernels(&a, kernels, n, KERNEL_FILES_MOST);
     arena_free(&a);
 }
 
@@ -355,7 +328,7 @@ static void test_corners(void **state)
     Arena   a = arena_new("corners");
     Kernel *kernels[DT_COUNT(corners)];
     for (int32_t i = 0; i < DT_COUNT(corners); i++)
-        kernels[i] = parse_one(&a, corners[i]);
+        kernels[i] = kernel_of_text(&a, corners[i]);
     check_kernels(&a, kernels, DT_COUNT(corners), 0);
     arena_free(&a);
 }
@@ -387,7 +360,7 @@ static Kernel *rows_kernel(Arena *a, int32_t rows, bool reduces)
                    "buf y : f32[%lld] out body { %%0 = load x[i + seg.base] %%1 = segf factor %%2 = mul %%0, %%1 store "
                    "y[i + seg.base], %%2 } }",
                    (long long)at);
-    return parse_one(a, text.s);
+    return kernel_of_text(a, text.s);
 }
 
 static void test_rows(void **state)
@@ -424,8 +397,8 @@ static void test_text(void **state)
 {
     (void)state;
     Arena    a = arena_new("text");
-    Kernel  *kernels[4] = { parse_one(&a, scale), parse_one(&a, twin), parse_one(&a, namesake),
-                            parse_one(&a, corners[DT_COUNT(corners) - 1]) };
+    Kernel  *kernels[4] = { kernel_of_text(&a, scale), kernel_of_text(&a, twin), kernel_of_text(&a, namesake),
+                            kernel_of_text(&a, corners[DT_COUNT(corners) - 1]) };
     CudaText t = cuda_print(&a, "net.train", kernels, 4), again = cuda_print(&a, "net.train", kernels, 4);
     assert_string_equal(t.source, again.source);
     assert_int_equal(t.n, 4);
@@ -461,7 +434,7 @@ static void test_numbers(void **state)
     Kernel *slabs = NULL;
     for (int32_t i = 0; i < DT_COUNT(corners); i++)
         if (strncmp(corners[i], "kernel @full ", 13) == 0)
-            slabs = parse_one(&a, corners[i]);
+            slabs = kernel_of_text(&a, corners[i]);
     CudaText t = cuda_print(&a, "numbers", &slabs, 1);
     /* 512 chunks by four slots of 16 columns and 4 lanes; two sums of 16 columns each chunk */
     assert_int_equal(t.kernels[0].block, 256);

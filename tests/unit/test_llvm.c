@@ -3,7 +3,6 @@
  * Kernels from tests/kernels and from a generator (llvm_generator.h), compiled for vectors of 4, 8 and 16 floats, their
  * work units cut at random and run in random order by one, two and three threads. Two NaN count as equal, whatever
  * their payloads: IEEE 754 leaves these open. Then the disk cache, shared code, and the dumps. */
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +15,7 @@
 #include <cmocka.h>
 
 #include "codegen/codegen.h"
+#include "tests/unit/kernel_files.h"
 #include "tests/unit/llvm_generator.h"
 
 enum { WIDTHS = 3 };
@@ -223,40 +223,13 @@ static void check_kernels(Arena *a, Kernel *const *kernels, int32_t n, uint32_t 
 
 /* ---- Kernels from files ----------------------------------------------------------------------------------------- */
 
-static Kernel *parse_one(Arena *a, const char *text)
-{
-    Diag    d = diag_new(stderr);
-    size_t  pos = 0;
-    Kernel *k = kernel_parse(a, &d, "test", text, &pos);
-    assert_non_null(k);
-    diag_free(&d);
-    return k;
-}
-
-static int is_kernel_file(const struct dirent *e)
-{
-    return str_glob("*.kernel", e->d_name);
-}
-
 static void test_kernel_files(void **state)
 {
     (void)state;
-    Arena           a = arena_new("files");
-    Diag            d = diag_new(stderr);
-    struct dirent **entries;
-    int             n = scandir(DT_SOURCE_DIR "/tests/kernels", &entries, is_kernel_file, alphasort);
-    Kernel        **kernels = ARENA_ARRAY(&a, Kernel *, n);
-    assert_true(n >= 10);
-    for (int i = 0; i < n; i++) {
-        char *text =
-            file_read(&a, &d, arena_printf(&a, "%s/tests/kernels/%s", DT_SOURCE_DIR, entries[i]->d_name), NULL);
-        assert_non_null(text);
-        kernels[i] = parse_one(&a, text);
-        free(entries[i]);
-    }
-    free(entries);
-    check_kernels(&a, kernels, n, 4); /* labels and other computed addresses are small */
-    diag_free(&d);
+    Arena    a = arena_new("files");
+    int32_t  n;
+    Kernel **kernels = kernel_files(&a, &n);
+    check_kernels(&a, kernels, n, KERNEL_FILES_MOST);
     arena_free(&a);
 }
 
@@ -328,7 +301,7 @@ static void test_corners(void **state)
     Arena   a = arena_new("corners");
     Kernel *kernels[DT_COUNT(corners)];
     for (int32_t i = 0; i < DT_COUNT(corners); i++)
-        kernels[i] = parse_one(&a, corners[i]);
+        kernels[i] = kernel_of_text(&a, corners[i]);
     check_kernels(&a, kernels, DT_COUNT(corners), 0);
     arena_free(&a);
 }
@@ -398,7 +371,7 @@ static void remove_dir(Arena *a, const char *dir)
 static JitStats compile_and_run(Arena *a, const char *dir)
 {
     Diag        d = diag_new(stderr);
-    Kernel     *k = parse_one(a, scale);
+    Kernel     *k = kernel_of_text(a, scale);
     KernelJit  *j = new_jit(a, &d, (JitOptions){ .cache_dir = dir });
     KernelImage im;
     assert_true(jit_compile(j, &d, "test", &k, 1, &im));
@@ -469,7 +442,7 @@ static void test_shared_code(void **state)
     (void)state;
     Arena       a = arena_new("shared");
     Diag        d = diag_new(stderr);
-    Kernel     *kernels[3] = { parse_one(&a, scale), parse_one(&a, twin), parse_one(&a, corners[4]) };
+    Kernel     *kernels[3] = { kernel_of_text(&a, scale), kernel_of_text(&a, twin), kernel_of_text(&a, corners[4]) };
     KernelImage images[3], again;
     KernelJit  *jits[2] = { new_jit(&a, &d, (JitOptions){ 0 }), jit_interp_new(&a) };
     for (int i = 0; i < 2; i++) {
@@ -497,7 +470,7 @@ static void test_interpreter_image(void **state)
     (void)state;
     Arena       a = arena_new("interp");
     Diag        d = diag_new(stderr);
-    Kernel     *k = parse_one(&a, corners[6]);
+    Kernel     *k = kernel_of_text(&a, corners[6]);
     KernelJit  *j = jit_interp_new(&a);
     KernelImage im;
     assert_true(jit_compile(j, &d, "test", &k, 1, &im));
@@ -515,7 +488,7 @@ static void test_dump(void **state)
     Arena       a = arena_new("dump");
     Diag        d = diag_new(stderr);
     char       *dir = temp_dir(&a);
-    Kernel     *k = parse_one(&a, scale);
+    Kernel     *k = kernel_of_text(&a, scale);
     KernelJit  *j = new_jit(&a, &d, (JitOptions){ .dump_dir = dir });
     KernelImage im;
     assert_true(jit_compile(j, &d, "test", &k, 1, &im));
