@@ -205,6 +205,13 @@ int command_bench(Session *s, const StrList *rest)
     bool         quantized = session_needs_init(s);
     int32_t      n = 0;
     int          code = EXIT_MISTAKE;
+    if (s->opt.kernels && cli_target(s->opt.backend) != cli_target("cpu")) {
+        diag_error(&s->diag, LOC_NONE,
+                   "--kernels: expected --backend cpu, whose plain loops kernels are held against, found %s",
+                   s->opt.backend);
+        diag_help(&s->diag, "on a GPU, `detent train --profile` shows the time of each launch");
+        return EXIT_USAGE;
+    }
     if (s->opt.serve || !quantized) {
         v[n++].name = s->recipe.method;
         if (bench_open(&v[0], s, NULL, s->opt.method, s->opt.bits))

@@ -96,6 +96,7 @@ static const Mistake gpus[] = {
     { "DETENT_CUDA_DRIVER=/nowhere $DETENT bench mnist --backend=cuda", EXIT_MISTAKE, { "/nowhere", "--backend cpu trains here, --backend sim" } },
     { "DETENT_NVRTC=/nowhere $DETENT compile mnist --backend=cuda --arch=sm_90", EXIT_MISTAKE, { "NVRTC", "/nowhere", "pip install nvidia-cuda-nvrtc" } },
     { "$DETENT bench resnet20 --backend=null --gpu-memory=100M", EXIT_MISTAKE, { "with a batch of 128 needs ", "100.0 MiB can be had", "largest at the peak: ", "the largest batch that fits is ", "--batch " } },
+    { "$DETENT bench mnist --backend=null --kernels", EXIT_USAGE, { "--kernels: expected --backend cpu", "found null", "--profile" } },
     { "$DETENT bench mnist --backend=null --gpu-memory=1M", EXIT_MISTAKE, { "no batch fits: " } },
 };
 
