@@ -473,9 +473,14 @@ typedef struct Net {
     int         batch;
 } Net;
 typedef struct Method {
-    const char *method, *bits;
+    const char *name, *method, *bits;
+    bool        int8; /* forward products of integers */
 } Method;
-static const Method methods[] = { { "float", NULL }, { "lsq", "w8a8" }, { "lsq", "w4a4" }, { "lsq", "w2a2" } };
+static const Method methods[] = { { "float", "float", NULL, false },
+                                  { "lsq.w8a8", "lsq", "w8a8", false },
+                                  { "lsq.w4a4", "lsq", "w4a4", false },
+                                  { "lsq.w2a2", "lsq", "w2a2", false },
+                                  { "lsq.w4a4.int8", "lsq", "w4a4", true } };
 static const struct {
     StepKind    step;
     const char *name;
@@ -496,6 +501,8 @@ static Session net_open(const char *name, const Method *m, int batch)
     argv[argc++] = arena_printf(&s.arena, "--method=%s", m->method);
     if (m->bits)
         argv[argc++] = arena_printf(&s.arena, "--bits=%s", m->bits);
+    if (m->int8)
+        argv[argc++] = arena_strdup(&s.arena, "--forward=int8");
     if (batch)
         argv[argc++] = arena_printf(&s.arena, "--batch=%d", batch);
     assert_true(cli_parse(&s.arena, &s.diag, ~0u, argc, argv, &s.opt, &rest));
@@ -575,6 +582,9 @@ static const struct {
     { "mnist.lsq.w2a2.train", "7682eeebcf8560d01f6f82a82893617c" },
     { "mnist.lsq.w2a2.eval", "48872247d9e08aac5978b408a5bacc76" },
     { "mnist.lsq.w2a2.init", "108e0fdbd1d1547c3851864caa85071c" },
+    { "mnist.lsq.w4a4.int8.train", "f9dcb496ba10a80a596db955e1e3638d" },
+    { "mnist.lsq.w4a4.int8.eval", "c7a1e4df0573d50a1135a9aa992d2258" },
+    { "mnist.lsq.w4a4.int8.init", "a2d988a9e8f78f6d8e01480f980494de" },
     { "resnet20.float.train", "2c02bbc028e969ed3fe21214cc8aa045" },
     { "resnet20.float.eval", "13f498bb012eaf2eca49bcdc47fdb889" },
     { "resnet20.lsq.w8a8.train", "d7ec0a1a8fdffe891f087d31be236a71" },
@@ -586,6 +596,9 @@ static const struct {
     { "resnet20.lsq.w2a2.train", "552d69add381f569d68498941a7a2cb6" },
     { "resnet20.lsq.w2a2.eval", "82debbd4e19ea458ea93912d7a4a3a26" },
     { "resnet20.lsq.w2a2.init", "f175b885c9183fb3a206b9beddca2d10" },
+    { "resnet20.lsq.w4a4.int8.train", "f68e2a06b6f531aa072699fe7c899815" },
+    { "resnet20.lsq.w4a4.int8.eval", "fdceb431d72a3d9b8517eb4f4f644551" },
+    { "resnet20.lsq.w4a4.int8.init", "b629ed9ff0feab50c7be09f79d43d7f3" },
 };
 /* clang-format on */
 
@@ -611,8 +624,8 @@ static void test_hashes(void **state)
             if (steps[step].step == STEP_INIT && !session_needs_init(&s))
                 continue;
             Kernels     k = net_kernels(&s, steps[step].step);
-            const char *name = arena_printf(&s.arena, "%s.%s%s%s.%s", nets[i / DT_COUNT(methods)], m->method,
-                                            m->bits ? "." : "", m->bits ? m->bits : "", steps[step].name);
+            const char *name =
+                arena_printf(&s.arena, "%s.%s.%s", nets[i / DT_COUNT(methods)], m->name, steps[step].name);
             const char *source = cuda_print(&s.arena, name, k.at, k.n).source;
             char        hex[33];
             hash_hex(hash_bytes(source, strlen(source)), hex);
