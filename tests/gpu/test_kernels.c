@@ -1,12 +1,12 @@
 /* test_kernels.c: kernels on the GPU against the interpreter, bit for bit: those of tests/kernels and random ones
- * (tests/unit/llvm_generator.h), with ordinary and with special numbers. Those of the networks are compared by
+ * (tests/unit/kernel_generator.h), with ordinary and with special numbers. Those of the networks are compared by
  * `detent check`, in test_check.py.
  *
  * Each kernel is a program of one launch: text, compiler, module, copies and launch are what training uses. */
 #include "tests/gpu/gpu_backend.h"
 
 #include "tests/unit/kernel_files.h"
-#include "tests/unit/llvm_generator.h"
+#include "tests/unit/kernel_generator.h"
 
 /* Integers over all of their range, but for 32-bit ones below `most` (0: any). */
 static KernelData *data_of(Arena *a, const Kernel *k, int64_t most)

@@ -1,6 +1,6 @@
 /* test_cuda.c: the CUDA text of kernels, run by the simulator, against the interpreter, bit for bit.
  *
- * Kernels from tests/kernels, corners written here, a generator (llvm_generator.h), and every kernel of the networks'
+ * Kernels from tests/kernels, corners written here, a generator (kernel_generator.h), and every kernel of the networks'
  * programs, in batches of odd sizes. Blocks run in order and in an order drawn from a seed; scratch memory begins as
  * garbage, tickets must be back at 0. Two NaN count as equal, whatever their payloads: IEEE 754 leaves these open.
  *
@@ -21,7 +21,7 @@
 #include "codegen/cuda/cuda.h"
 #include "runtime/sim/sim.h"
 #include "tests/unit/kernel_files.h"
-#include "tests/unit/llvm_generator.h"
+#include "tests/unit/kernel_generator.h"
 
 /* ---- Memory of a kernel ----------------------------------------------------------------------------------------- */
 
@@ -216,27 +216,10 @@ static void test_kernel_files(void **state)
 
 /* ---- Generated kernels ------------------------------------------------------------------------------------------ */
 
-/* DT_KERNELS and DT_SEED choose more, or others. */
-static int64_t env_int(const char *name, int64_t fallback)
-{
-    const char *s = getenv(name);
-    return s ? strtoll(s, NULL, 10) : fallback;
-}
-
 static void test_generated(void **state)
 {
     (void)state;
-    enum { BATCH = 40 };
-    uint64_t seed = (uint64_t)env_int("DT_SEED", 1);
-    for (int64_t left = env_int("DT_KERNELS", 240); left > 0; left -= BATCH, seed += BATCH) {
-        Arena   a = arena_new("generated");
-        Kernel *kernels[BATCH];
-        int32_t n = (int32_t)dt_min64(left, BATCH);
-        for (int32_t i = 0; i < n; i++)
-            kernels[i] = gen_kernel(&a, seed + (uint64_t)i);
-        check_kernels(&a, kernels, n, 0);
-        arena_free(&a);
-    }
+    gen_kernels(240, check_kernels);
 }
 
 /* ---- Corners ---------------------------------------------------------------------------------------------------- */

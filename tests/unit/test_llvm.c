@@ -1,8 +1,8 @@
 /* test_llvm.c: compiled kernels against the interpreter, bit for bit.
  *
- * Kernels from tests/kernels and from a generator (llvm_generator.h), compiled for vectors of 4, 8 and 16 floats, their
- * work units cut at random and run in random order by one, two and three threads. Two NaN count as equal, whatever
- * their payloads: IEEE 754 leaves these open. Then the disk cache, shared code, and the dumps. */
+ * Kernels from tests/kernels and from a generator (kernel_generator.h), compiled for vectors of 4, 8 and 16 floats,
+ * their work units cut at random and run in random order by one, two and three threads. Two NaN count as equal,
+ * whatever their payloads: IEEE 754 leaves these open. Then the disk cache, shared code, and the dumps. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 
 #include "codegen/codegen.h"
 #include "tests/unit/kernel_files.h"
-#include "tests/unit/llvm_generator.h"
+#include "tests/unit/kernel_generator.h"
 
 enum { WIDTHS = 3 };
 static const int widths[WIDTHS] = { 4, 8, 16 };
@@ -308,27 +308,10 @@ static void test_corners(void **state)
 
 /* ---- Generated kernels ------------------------------------------------------------------------------------------ */
 
-/* DT_KERNELS and DT_SEED choose more, or others. */
-static int64_t env_int(const char *name, int64_t fallback)
-{
-    const char *s = getenv(name);
-    return s ? strtoll(s, NULL, 10) : fallback;
-}
-
 static void test_generated(void **state)
 {
     (void)state;
-    enum { BATCH = 40 };
-    uint64_t seed = (uint64_t)env_int("DT_SEED", 1);
-    for (int64_t left = env_int("DT_KERNELS", 120); left > 0; left -= BATCH, seed += BATCH) {
-        Arena   a = arena_new("generated");
-        Kernel *kernels[BATCH];
-        int32_t n = (int32_t)dt_min64(left, BATCH);
-        for (int32_t i = 0; i < n; i++)
-            kernels[i] = gen_kernel(&a, seed + (uint64_t)i);
-        check_kernels(&a, kernels, n, 0);
-        arena_free(&a);
-    }
+    gen_kernels(120, check_kernels);
 }
 
 /* ---- Cache, shared code, dumps ---------------------------------------------------------------------------------- */

@@ -1,13 +1,14 @@
-/* llvm_generator.h: random kernels that kernel_verify() accepts and that never leave their buffers.
+/* kernel_generator.h: random kernels that kernel_verify() accepts and that never leave their buffers.
  *
  * A kernel is a function of its seed: shapes (maps, full and partial reductions, segment tables, with and without a vec
  * axis), odd extents, loads of all element types by all kinds of addresses (contiguous, strided, shared, padded by a
  * guard, computed), seq loops, stores, accumulators, a final body. Bits of NaN never become visible: what is bitcast is
  * no NaN. */
-#ifndef DETENT_LLVM_GENERATOR_H
-#define DETENT_LLVM_GENERATOR_H
+#ifndef DETENT_KERNEL_GENERATOR_H
+#define DETENT_KERNEL_GENERATOR_H
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/kernel/kernel.h"
@@ -503,6 +504,23 @@ static inline Kernel *gen_kernel(Arena *a, uint64_t seed)
         gen_reduction(&g);
     gen_body(&g, reduces);
     return g.k;
+}
+
+/* Many of them, in batches; environment variables DT_KERNELS and DT_SEED choose more, or others. */
+static inline void gen_kernels(int64_t count, void (*check)(Arena *a, Kernel *const *kernels, int32_t n, uint32_t most))
+{
+    enum { BATCH = 40 };
+    const char *told = getenv("DT_KERNELS"), *first = getenv("DT_SEED");
+    uint64_t    seed = first ? strtoull(first, NULL, 10) : 1;
+    for (int64_t left = told ? strtoll(told, NULL, 10) : count; left > 0; left -= BATCH, seed += BATCH) {
+        Arena   a = arena_new("generated");
+        Kernel *kernels[BATCH];
+        int32_t n = (int32_t)dt_min64(left, BATCH);
+        for (int32_t i = 0; i < n; i++)
+            kernels[i] = gen_kernel(&a, seed + (uint64_t)i);
+        check(&a, kernels, n, 0);
+        arena_free(&a);
+    }
 }
 
 #endif
