@@ -21,8 +21,10 @@ typedef struct CliOptions {
     bool    help, quiet, verbose;
     StrList given; /* names of the options that were given, on the command line or by a run's args.json */
     /* what is trained */
-    const char *method, *bits;
-    StrList     layers; /* PATTERN=w8a8 */
+    const char *method, *bits, *recipe;
+    StrList     layers;       /* PATTERN=w8a8 */
+    StrList     layer_places; /* of the first of them: where the recipe's file says so */
+    const char *bits_place;   /* the same of bits; NULL: the command line does */
     int64_t     edge_bits;
     bool        batch_in_n;
     int64_t     batch;
@@ -127,6 +129,7 @@ int command_dump(Session *s, const StrList *rest);
 int command_check(Session *s, const StrList *rest);
 int command_bench(Session *s, const StrList *rest);
 int command_info(Session *s, const StrList *rest);
+int command_diff(Session *s, const StrList *rest);
 int command_doctor(Session *s, const StrList *rest);
 
 /* argv[1] is the command; `model` NULL: the next word names it. dt_main() is this. */

@@ -146,9 +146,10 @@ static void info_quantizers(Session *s, const PassCtx *c)
     fprintf(s->out, "\n%-20s %-7s %5s %7s %7s  %s\n", "quantizer", "role", "bits", "lo", "hi", "decided by");
     for (int32_t i = 0; i < c->quantizers.len; i++) {
         const QuantizerInfo *q = &c->quantizers.at[i];
-        const char          *by = q->row == -1   ? "--bits"
+        const char          *by = q->row == -1   ? (s->opt.bits_place != NULL ? s->opt.bits_place : "--bits")
                                   : q->row == -2 ? "--edge-bits"
-                                                 : arena_printf(&s->arena, "--layer %s", s->recipe.rows.at[q->row].pattern);
+                                                 : arena_printf(&s->arena, "%s %s", s->recipe.rows.at[q->row].what,
+                                                                s->recipe.rows.at[q->row].pattern);
         fprintf(s->out, "%-20s %-7s %5d %7lld %7lld  %s\n", q->layer, q->role, q->bits, (long long)q->lo,
                 (long long)q->hi, by);
     }

@@ -22,6 +22,7 @@ static const CliOpt cli_opts[] = {
     { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, NULL, 0, 0, AT_(method), "How weights and activations are quantized: float (not at all, the default) or lsq." } },
     { OPTS_RECIPE, 1, { OPT_STRING, "bits",     "wNaM", NULL, NULL, 0, 0, AT_(bits), "Bits of weights and activations, 2 to 8: w4a4, w8a8 (w32: float). Default w8a8 for a method that quantizes." } },
     { OPTS_RECIPE, 1, { OPT_LIST,   "layer",    "P=B",  NULL, NULL, 0, 0, AT_(layers), "Other bits for the layers that match P: 's0.*=w8a8', 'head=float'. Later ones win." } },
+    { OPTS_RECIPE, 0, { OPT_STRING, "recipe",   "FILE", NULL, NULL, 0, 0, AT_(recipe), "Method, bits and layers from a file (docs/recipes.md); the other options are added to it and win." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "edge-bits","N",    NULL, "8", 0, 8, AT_(edge_bits), "Bits of the first and the last layer; 0: like the others." } },
     { OPTS_RECIPE, 1, { OPT_FLAG,   "batch-in-n", NULL, NULL, NULL, 0, 0, AT_(batch_in_n), "LSQ: count the batch in the gradient scale of activations, as most code does; the paper does not." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "batch",    "N",    NULL, NULL, 1, 65536, AT_(batch), "Images in a step; by default what the network asks for." } },
@@ -305,6 +306,10 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
     StrList none = { 0 };
     int32_t n = cli_recorded_defs(a, &defs);
     char  **argv = ARENA_ARRAY(a, char *, args->len + n + 1);
+    if (o->recipe != NULL) {
+        diag_error(d, LOC_NONE, "--recipe: expected no such option: the run that is resumed keeps its recipe");
+        return false;
+    }
     if (!cli_args_agree(a, d, args, defs, n, o))
         return false;
     for (int32_t i = 0; i < n; i++) /* what is said anew must outlive the defaults */

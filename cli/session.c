@@ -68,17 +68,47 @@ static bool session_recipe(Session *s)
         diag_help(&s->diag, "add --method lsq, or leave the option out");
         return false;
     }
-    if (method->quantizes && !recipe_parse_bits(&s->recipe, &s->diag, "--bits", s->opt.bits))
+    if (method->quantizes &&
+        !recipe_parse_bits(&s->recipe, &s->diag, s->opt.bits_place != NULL ? s->opt.bits_place : "--bits", s->opt.bits))
         return false;
     for (int32_t i = 0; i < s->opt.layers.len; i++)
-        if (!recipe_add_layer(&s->arena, &s->recipe, &s->diag, "--layer", s->opt.layers.at[i]))
+        if (!recipe_add_layer(&s->arena, &s->recipe, &s->diag,
+                              i < s->opt.layer_places.len ? s->opt.layer_places.at[i] : "--layer", s->opt.layers.at[i]))
             return false;
+    return true;
+}
+
+/* The file's words become options, where the command line does not say otherwise; its layers come before --layer. */
+static bool session_recipe_file(Session *s)
+{
+    CliOptions *o = &s->opt;
+    RecipeFile  f;
+    if (o->recipe == NULL)
+        return true;
+    if (!recipe_read(&s->arena, &s->diag, o->recipe, &f))
+        return false;
+    StrList given = o->layers;
+    o->method = o->method != NULL ? o->method : f.method;
+    if (o->bits == NULL) {
+        o->bits = f.bits;
+        o->bits_place = f.bits_place;
+    }
+    o->batch_in_n = o->batch_in_n || f.batch_in_n;
+    o->layers = f.layers;
+    o->layer_places = f.places;
+    for (int32_t i = 0; i < given.len; i++)
+        vec_push(&s->arena, &o->layers, given.at[i]);
+    if (f.has_edge_bits && !cli_given(o, "edge-bits"))
+        o->edge_bits = f.edge_bits;
+    o->recipe = NULL; /* said; opening again changes nothing */
     return true;
 }
 
 bool session_open(Session *s, const DtModel *model)
 {
     s->model = model;
+    if (!session_recipe_file(s))
+        return false;
     session_defaults(&s->arena, &s->opt, &model->training);
     s->optimizer = (OptimizerConfig){ s->opt.momentum, s->opt.weight_decay, s->opt.nesterov };
     return session_recipe(s);

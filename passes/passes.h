@@ -40,6 +40,15 @@ typedef struct Recipe {
 bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text);
 /* PATTERN=wNaM (or PATTERN=float): one more row. */
 bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text);
+/* A recipe in a file (recipe_file.c): what each option of the same name would say; NULL, false: the file does not.
+ * places[i]: "my.recipe:12", where layers[i] ("s1.*=w8a8") stands. */
+typedef struct RecipeFile {
+    const char *method, *bits, *bits_place;
+    int64_t     edge_bits;
+    bool        has_edge_bits, batch_in_n;
+    StrList     layers, places;
+} RecipeFile;
+bool recipe_read(Arena *a, Diag *d, const char *path, RecipeFile *out) DT_CHECKED;
 /* What insert-quantize decided for each quantizer, for `detent info`. */
 typedef struct QuantizerInfo {
     const char *layer, *role, *step; /* step: name of the step-size param */

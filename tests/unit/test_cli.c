@@ -59,6 +59,10 @@ static void test_info(void **state)
     assert_in(r, r.out, "s0.b0.conv1          weight      4      -8       7  --bits\n");
     assert_in(r, r.out, "s0.b0.conv1          act         2       0       3  --bits\n");
     assert_in(r, r.out, "s1.b0.conv2          weight      8    -128     127  --layer s1.b0.*\n");
+    r = cli_ok(c, "printf 'method = lsq\\nbits = w4a2\\n[s1.b0.*]\\nbits = w8a8\\n' > my.recipe; "
+                  "$DETENT info resnet20 --recipe my.recipe --layer s2.b2.conv2=float");
+    assert_in(r, r.out, "s1.b0.conv2          weight      8    -128     127  my.recipe:4 s1.b0.*\n");
+    assert_in(r, r.out, "s1.b1.conv1          weight      4      -8       7  my.recipe:2\n");
     assert_not_in(r, r.out, "s2.b2.conv2          weight"); /* float: none is there */
     assert_in(r, r.out, "head                 act         8       0     255  --edge-bits\n");
     r = cli_ok(c, "$DETENT info resnet20 --method lsq --bits w4a4 --edge-bits 0");
@@ -448,6 +452,8 @@ static void test_resume(void **state)
     cli_ok(c, "cmp whole/last.safetensors part/last.safetensors && cmp whole/metrics.jsonl part/metrics.jsonl");
     Ran other = cli_expect(c, EXIT_MISTAKE, "$DETENT train --resume part --lr 0.2");
     assert_in(other, other.err, "--lr: expected 0.1, as the run that is resumed has it, found 0.2");
+    Ran recipe = cli_expect(c, EXIT_MISTAKE, "$DETENT train --resume part --recipe my.recipe");
+    assert_in(recipe, recipe.err, "the run that is resumed keeps its recipe");
     Ran layer = cli_expect(c, EXIT_MISTAKE, "$DETENT train --resume part --layer hidden=w2a2");
     assert_in(layer, layer.err, "--layer: expected nothing, as the run that is resumed has it, found hidden=w2a2");
 }

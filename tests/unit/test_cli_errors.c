@@ -111,6 +111,11 @@ static const Mistake recipes[] = {
     { "$DETENT info mnist --method=lsq --layer=conv1", EXIT_USAGE, { "--layer: expected PATTERN=wNaM or PATTERN=float, found 'conv1'" } },
     { "$DETENT info mnist --method=lsq --layer=conv1=w44", EXIT_USAGE, { "--layer: expected bits", "found 'w44' in 'conv1=w44'" } },
     { "$DETENT info mnist --method=lsq --layer=conv9=w4a4", EXIT_MISTAKE, { "--layer: unknown layer 'conv9'; nearest are conv1 or conv2", "layers are conv1, conv2, fc1, fc2" } },
+    { "$DETENT info mnist --recipe=nowhere.recipe", EXIT_USAGE, { "nowhere.recipe: No such file" } },
+    { "printf 'method = lsq\nbits = w9\n' > r; $DETENT info mnist --recipe=r", EXIT_USAGE, { "r:2: expected bits such as w4a8", "found 'w9'" } },
+    { "printf 'bits = w4a4\n[s9.*]\nbits = w8a8\n' > r; $DETENT info resnet20 --method lsq --recipe=r", EXIT_MISTAKE, { "r:3: unknown layer 's9.*'" } },
+    { "printf '[head]\nbits = w1\n' > r; $DETENT info resnet20 --method lsq --recipe=r", EXIT_USAGE, { "r:2: expected bits", "found 'w1' in 'head=w1'" } },
+    { "printf 'method: lsq\n[head]\nbit = w4\n' > r; $DETENT info resnet20 --recipe=r", EXIT_USAGE, { "r:3: error: recipe: expected method, bits, edge-bits", "did you mean bits?" } },
     { "$DETENT info resnet20 --method=lsq --layer='s4.*=w4a4'", EXIT_MISTAKE, { "--layer: unknown layer 's4.*'" } },
 };
 
