@@ -15,19 +15,26 @@ const Command cli_commands[] = {
     { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_check },
     { "bench",   "NET",             "Time a training step: float and quantized, with ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
     { "info",    "NET",             "Layers, shapes, params, multiplications, and which quantizer is where.", OPTS_COMMON | OPTS_RECIPE, true, command_info },
+    { "diff",    "A B",             "Compare two checkpoints, tensor by tensor: files, or directories of runs.", OPTS_COMMON, false, command_diff },
     { "doctor",  "",                "What this machine has, and what is missing.", OPTS_COMMON | OPTS_TARGET | OPTS_RUN, false, command_doctor },
 };
 /* clang-format on */
 const int32_t cli_n_commands = DT_COUNT(cli_commands);
 
-static void   cli_usage(FILE *out, const char *program, const DtModel *model)
+/* A program of one network is not told its name. */
+static const char *cli_args_text(const Command *c, const DtModel *model)
+{
+    return model != NULL && c->takes_net ? "" : c->args;
+}
+
+static void cli_usage(FILE *out, const char *program, const DtModel *model)
 {
     fprintf(out, "Detent " DT_VERSION ": quantization-aware training, compiled\n\n");
     if (model != NULL)
         fprintf(out, "This program holds the network %s: %s.\n\n", model->name, model->doc);
     fprintf(out, "usage: %s COMMAND %s[options]\n\n", program, model != NULL ? "" : "... ");
     for (int32_t i = 0; i < cli_n_commands; i++)
-        fprintf(out, "  %-8s %-6s %s\n", cli_commands[i].name, model != NULL ? "" : cli_commands[i].args,
+        fprintf(out, "  %-8s %-6s %s\n", cli_commands[i].name, cli_args_text(&cli_commands[i], model),
                 cli_commands[i].doc);
     if (model == NULL) {
         fprintf(out, "\nNET is a network that is built in (");
@@ -42,7 +49,7 @@ static void cli_command_help(const Command *c, const char *program, const DtMode
 {
     Arena       a = arena_new("help");
     Str         s = str_new(&a);
-    const char *args = model != NULL ? "" : c->args;
+    const char *args = cli_args_text(c, model);
     cli_options_help(&s, c->groups);
     printf("usage: %s %s%s%s [options]\n\n%s\n\n%s", program, c->name, args[0] != 0 ? " " : "", args, c->doc, s.s);
     arena_free(&a);
@@ -138,6 +145,8 @@ static int cli_run_command(Session *s, const Command *c, const StrList *rest, co
     bool               resumes = s->opt.resume != NULL && (c->groups & OPTS_TRAIN) != 0;
     int32_t            words = c->takes_net && model == NULL ? 1 : 0;
     const char        *net = NULL;
+    if (!c->takes_net && c->args[0] != 0) /* words of its own, which it checks itself */
+        return c->run(s, rest);
     if (!cli_check_words(s, c, rest, resumes ? 0 : words, words))
         return EXIT_USAGE;
     if (!c->takes_net)
