@@ -193,6 +193,7 @@ bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedPro
 /* DIR/args.json          what the run was started with
  *     metrics.jsonl      one object every few steps and one an epoch
  *     metrics.csv        one row an epoch
+ *     events.out.tfevents.detent  the metrics for TensorBoard, made from metrics.jsonl
  *     log.txt            for people: with times
  *     last.safetensors   to resume from; best.safetensors: of the best epoch on the test set
  * One process at a time: log.txt is locked. */
@@ -207,6 +208,7 @@ typedef VEC(RunArg) RunArgs;
 #define RUN_BEST "best.safetensors"
 #define RUN_JSONL "metrics.jsonl"
 #define RUN_CSV "metrics.csv"
+#define RUN_EVENTS "events.out.tfevents.detent"
 #define RUN_LOG "log.txt"
 
 /* Makes `out`, or when NULL the first free one of root/net/exp, root/net/exp-2, ... False: reported, also when `out`

@@ -73,6 +73,12 @@ void progress_end(Progress *p); /* leaves the terminal clean */
 /* "1:02:03", "4:05" */
 const char *progress_duration(char out[32], double seconds);
 
+/* ---- TensorBoard (events.c) ------------------------------------------------------------------------------------ */
+
+/* Writes RUN_EVENTS of run directory `dir` anew from its RUN_JSONL. False: not written, or lines of the metrics were
+ * passed over; that is one warning (`d` NULL: none) and no reason to end a run. */
+bool events_write(Diag *d, const char *dir) DT_CHECKED;
+
 /* ---- Signals --------------------------------------------------------------------------------------------------- */
 
 /* Between the two, the first SIGINT or SIGTERM only sets a flag; the second one has its usual effect. */

@@ -44,6 +44,7 @@ typedef struct Trainer {
     RunDir            *dir;
     const char        *last, *best;
     Progress          *progress;
+    bool               events_warned; /* once is enough: they are written again and again */
     TrainState         s;
     TrainResult        r;
 } Trainer;
@@ -420,6 +421,14 @@ static TrainStatus test(Trainer *t, EvalResult *result)
     return TRAIN_DONE;
 }
 
+/* The metrics so far, for TensorBoard. The run needs them for nothing, so it goes on without. */
+static void write_events(Trainer *t)
+{
+    progress_end(t->progress); /* should there be something to report */
+    if (!events_write(t->events_warned ? NULL : t->d, t->r.dir))
+        t->events_warned = true;
+}
+
 /* Writes the epoch's row and lines, and opens the next epoch. */
 static bool record_epoch(Trainer *t, const EvalResult *test_result, double seconds)
 {
@@ -451,7 +460,10 @@ static bool record_epoch(Trainer *t, const EvalResult *test_result, double secon
     s->epoch++;
     s->epoch_loss = s->epoch_correct = 0;
     s->epoch_steps = 0;
-    return rundir_metric(t->d, t->dir, &row);
+    if (!rundir_metric(t->d, t->dir, &row))
+        return false;
+    write_events(t);
+    return true;
 }
 
 static TrainStatus close_epoch(Trainer *t, double started_s)
@@ -515,7 +527,7 @@ TrainResult train_run(Arena *a, Diag *d, const TrainConfig *c)
     t.r.status = TRAIN_FAILED;
     if (prepare(&t) && start(&t)) {
         t.r.status = run(&t);
-        progress_end(t.progress);
+        write_events(&t);
     }
     if (c->catch_signals)
         interrupt_release();

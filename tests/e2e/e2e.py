@@ -24,7 +24,7 @@ SOURCE = os.path.abspath(os.environ.get("DETENT_SOURCE", "."))
 DIGITS = os.path.join(SOURCE, "data/mnist-small")
 SMALL = os.path.join(SOURCE, "tests/e2e/small.c")  # a network that trains in milliseconds a step
 # What a run leaves that depends on its arguments alone. args.json and log.txt name paths and times.
-SAME = ("last.safetensors", "best.safetensors", "metrics.jsonl", "metrics.csv")
+SAME = ("last.safetensors", "best.safetensors", "metrics.jsonl", "metrics.csv", "events.out.tfevents.detent")
 SKIPPED = 77
 INTERRUPTED = 130
 

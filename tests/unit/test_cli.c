@@ -390,8 +390,8 @@ static void test_train(void **state)
     Ran eval = cli_ok(c, "$DETENT eval --resume runs/tiny/float");
     assert_true(number_after(eval, eval.out, "accuracy ") == accuracy);
     Ran list = cli_ok(c, "ls runs/tiny/float");
-    assert_string_equal(list.out,
-                        "args.json\nbest.safetensors\nlast.safetensors\nlog.txt\nmetrics.csv\nmetrics.jsonl\n");
+    assert_string_equal(list.out, "args.json\nbest.safetensors\nevents.out.tfevents.detent\nlast.safetensors\nlog."
+                                  "txt\nmetrics.csv\nmetrics.jsonl\n");
     assert_int_equal(count_of(cli_read(c, "runs/tiny/float/metrics.jsonl"), "\n"),
                      5); /* steps 40, 80, 120, 160; the epoch */
 
