@@ -86,8 +86,7 @@ typedef struct Session {
 /* What the passes know of a backend: "cpu" and "interp" are one, "cuda", "sim" and "null" the other (backend.c). */
 const Target *cli_target(const char *backend);
 /* Network, recipe and optimizer from the options; no code yet. False: reported. */
-bool              session_open(Session *s, const DtModel *model) DT_CHECKED;
-const MethodInfo *session_method(Arena *a, Diag *d, const char *name); /* NULL: reported */
+bool session_open(Session *s, const DtModel *model) DT_CHECKED;
 /* The recipe in words of the command line, "w4a4 --layer=s0.*=w8a8": the part of a run's identity that says how it is
  * quantized; and back into the options. */
 const char *session_recipe_text(Session *s);

@@ -121,7 +121,7 @@ static bool opt_recipe(Opt *o, Recipe *r)
     const CliOptions *c = &o->opt;
     const char       *method = c->method ? c->method : "float";
     *r = (Recipe){ .method = method, .edge_bits = (int32_t)c->edge_bits, .batch_in_n = c->batch_in_n };
-    if (!session_method(&o->arena, &o->diag, method))
+    if (recipe_find_method(&o->arena, &o->diag, LOC_NONE, "--method", method) == NULL)
         return false;
     if (!str_eq(method, "float") && !recipe_parse_bits(r, &o->diag, "--bits", c->bits ? c->bits : "w8a8"))
         return false;

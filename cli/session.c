@@ -37,27 +37,9 @@ static void session_defaults(Arena *a, CliOptions *o, const DtTraining *t)
         o->bits = str_eq(o->method, "float") ? "float" : "w8a8";
 }
 
-const MethodInfo *session_method(Arena *a, Diag *d, const char *name)
-{
-    const char **names = ARENA_ARRAY(a, const char *, pass_n_methods);
-    for (int32_t i = 0; i < pass_n_methods; i++) {
-        names[i] = pass_methods[i].name;
-        if (str_eq(names[i], name))
-            return &pass_methods[i];
-    }
-    Str all = str_new(a);
-    for (int32_t i = 0; i < pass_n_methods; i++)
-        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < pass_n_methods ? ", " : " or ", names[i]);
-    diag_error(d, LOC_NONE, "--method: expected %s, found '%s'", all.s, name);
-    const char *near = str_nearest(a, name, names, pass_n_methods);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
-    return NULL;
-}
-
 static bool session_recipe(Session *s)
 {
-    const MethodInfo *method = session_method(&s->arena, &s->diag, s->opt.method);
+    const MethodInfo *method = recipe_find_method(&s->arena, &s->diag, LOC_NONE, "--method", s->opt.method);
     if (method == NULL)
         return false;
     s->recipe =

@@ -35,6 +35,8 @@ typedef struct Recipe {
     bool batch_in_n;       /* LSQ gradient scale counts the batch, too (not the paper's way) */
 } Recipe;
 
+/* The method of this name. NULL: reported at `at`, `what` in front ("--method"), with the names there are. */
+const MethodInfo *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name);
 /* "w4a4", "w8a8", "float" -> bits. False: reported. `what` begins the message: what the text was given as ("--bits").
  */
 bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text);

@@ -47,6 +47,23 @@ static bool parse_sides(Diag *d, const char *what, const char *whole, const char
     return false;
 }
 
+const MethodInfo *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name)
+{
+    const char **names = ARENA_ARRAY(a, const char *, pass_n_methods);
+    Str          all = str_new(a);
+    for (int32_t i = 0; i < pass_n_methods; i++) {
+        names[i] = pass_methods[i].name;
+        if (str_eq(names[i], name))
+            return &pass_methods[i];
+        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < pass_n_methods ? ", " : " or ", names[i]);
+    }
+    diag_error(d, at, "%s: expected %s, found '%s'", what, all.s, name);
+    const char *near = str_nearest(a, name, names, pass_n_methods);
+    if (near[0] != 0)
+        diag_help(d, "did you mean %s?", near);
+    return NULL;
+}
+
 /* A float recipe that is told bits becomes a quantizing one. */
 static void want_method(Recipe *r, int32_t bits)
 {

@@ -75,23 +75,6 @@ static int32_t find_key(const char *name)
     return -1;
 }
 
-static bool method_known(Reading *r, const char *value)
-{
-    const char **names = ARENA_ARRAY(r->a, const char *, pass_n_methods);
-    Str          all = str_new(r->a);
-    for (int32_t i = 0; i < pass_n_methods; i++) {
-        names[i] = pass_methods[i].name;
-        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < pass_n_methods ? ", " : " or ", names[i]);
-        if (str_eq(names[i], value))
-            return true;
-    }
-    wrong(r, "recipe: method: expected %s, found '%s'", all.s, value);
-    const char *near = str_nearest(r->a, value, names, pass_n_methods);
-    if (near[0])
-        diag_help(r->d, "did you mean %s?", near);
-    return false;
-}
-
 static bool whole_network(Reading *r, RecipeKey key, const char *value)
 {
     RecipeFile *out = r->out;
@@ -99,7 +82,9 @@ static bool whole_network(Reading *r, RecipeKey key, const char *value)
     switch (key) {
     case KEY_METHOD:
         out->method = arena_strdup(r->a, value);
-        return method_known(r, value);
+        if (recipe_find_method(r->a, r->d, (Loc){ r->file, r->line }, "recipe: method", value) == NULL)
+            r->ok = false;
+        return r->ok;
     case KEY_BITS:
         out->bits = arena_strdup(r->a, value);
         out->bits_place = arena_printf(r->a, "%s:%d", r->file, r->line);

@@ -73,6 +73,7 @@ static const struct {
     const char *text, *says, *also;
 } mistakes[] = {
     { "method = lqs\n", "r.recipe:1: error: recipe: method: expected float or lsq, found 'lqs'", "did you mean lsq?" },
+    { "edge-bits = 9\nmethod = lsq\n", "found '9'", "" }, /* what is right does not mend what was wrong */
     { "method =\n", "r.recipe:1: error: recipe: method: expected a value", "" },
     { "\nbit = w4a4\n", "r.recipe:2: error: recipe: expected method, bits, edge-bits or batch-in-n, found 'bit'",
       "did you mean bits?" },
