@@ -16,12 +16,15 @@ typedef struct CheckBackend {
     Diag      *d;
     KernelJit *jit;
     CallLib   *lib;
+    Gpu       *gpu; /* NULL: this machine */
     int        threads;
 } CheckBackend;
 
 /* cpu: LLVM (vectors of `width` floats, 0: the host's) and oneDNN; else the interpreter and plain loops. False:
  * reported. */
 bool check_backend_open(CheckBackend *b, Arena *a, Diag *d, bool cpu, int threads, int width) DT_CHECKED;
+/* A simulated GPU that runs the CUDA text, and plain loops. False: reported. */
+bool check_backend_open_sim(CheckBackend *b, Arena *a, Diag *d) DT_CHECKED;
 void check_backend_close(CheckBackend *b);
 
 typedef struct CheckSetup {

@@ -27,12 +27,17 @@ static AttrVal *case_attr(CaseShape *c, AttrId id)
 
 /* ---- Shrinking --------------------------------------------------------------------------------------------------- */
 
+/* Vectors run along dimension `axis` of the rest. */
 static void shrink_dims(CaseShape *c)
 {
     static const int64_t most[DT_MAX_RANK] = { CASE_N, CASE_C, CASE_HW, CASE_HW };
+    int64_t              axis = 1;
+    for (int32_t i = 0; i < c->n_attrs; i++)
+        if (c->attrs[i].id == A_AXIS)
+            axis = c->attrs[i].val.i;
     for (int32_t i = 0; i < c->n_in; i++)
         for (int32_t d = 0; d < c->in[i].rank; d++)
-            c->in[i].dim[d] = dt_min64(c->in[i].dim[d], most[c->in[i].rank == 1 ? 1 : d]);
+            c->in[i].dim[d] = dt_min64(c->in[i].dim[d], most[c->in[i].rank == 1 ? axis : d]);
 }
 
 /* A side of an image: room for two windows and what is left over by the stride, as in the original. */
@@ -111,11 +116,18 @@ static void shrink_qdq(CaseShape *c)
     case_attr(c, A_ROW)->i = -1;
 }
 
+static void shrink_repeat(CaseShape *c)
+{
+    shrink_dims(c);
+    case_attr(c, A_COUNT)->i = dt_min64(case_attr(c, A_COUNT)->i, CASE_C);
+}
+
 typedef void (*ShrinkFn)(CaseShape *c);
 /* clang-format off */
 static const ShrinkFn case_shrinks[OP_COUNT] = {
     [OP_CONV2D] = shrink_conv,       [OP_LINEAR] = shrink_linear,   [OP_MAXPOOL] = shrink_pool, [OP_AVGPOOL] = shrink_pool,
     [OP_SHORTCUT_A] = shrink_shortcut, [OP_RESHAPE] = shrink_reshape, [OP_QDQ] = shrink_qdq,
+    [OP_REPEAT] = shrink_repeat,
 };
 /* clang-format on */
 
@@ -148,8 +160,10 @@ static bool case_has_batch_stats(const Graph *g, const Value *v)
 
 static bool case_differentiable(const Graph *g, const Value *v, int32_t i)
 {
-    bool given_stat = v->op == OP_BATCHNORM && (i == 1 || i == 2);
-    return ir_value(g, v->in[i])->type.dtype == DTYPE_F32 && !given_stat;
+    bool given_stat = (v->op == OP_BATCHNORM && (i == 1 || i == 2)) || /* and the shift of a sum */
+                      ((v->op == OP_BN_MEAN || v->op == OP_BN_VAR) && i == 1);
+    bool zero = v->op == OP_QDQ && i == 2; /* of a trained offset: case_zero */
+    return ir_value(g, v->in[i])->type.dtype == DTYPE_F32 && !given_stat && !zero;
 }
 
 static void case_stats(Builder *b, ValueId in[CASE_MAX_INPUTS], Shape each)
@@ -157,6 +171,18 @@ static void case_stats(Builder *b, ValueId in[CASE_MAX_INPUTS], Shape each)
     ValueId shift = case_leaf(b, OP_INPUT, "shift", DTYPE_F32, each);
     in[1] = ir_emit(b, OP_BN_MEAN, IR_IN(in[0], shift));
     in[2] = ir_emit(b, OP_BN_VAR, IR_IN(in[0], shift));
+}
+
+/* A zero point that follows a trained offset: the offset is what has a gradient. */
+static bool case_has_offset(const Graph *g, const Value *v)
+{
+    return v->op == OP_QDQ && v->n_in == 3 && ir_is(g, v->in[2], OP_ZERO_POINT);
+}
+
+static ValueId case_zero(Builder *b, const Value *qdq, ValueId step, Shape shape)
+{
+    ValueId offset = case_leaf(b, OP_PARAM, "x2", DTYPE_F32, shape);
+    return ir_emit(b, OP_ZERO_POINT, IR_IN(offset, step), AI(LO, ir_int(qdq, A_LO)), AI(HI, ir_int(qdq, A_HI)));
 }
 
 void check_case_close(Builder *b, ValueId v)
@@ -185,6 +211,10 @@ Graph *check_case_of(Arena *a, Diag *d, const Graph *from, ValueId id)
     for (int32_t i = 0; i < c.n_in; i++) {
         if (stats && (i == 1 || i == 2))
             continue;
+        if (i == 2 && case_has_offset(from, v)) {
+            in[2] = case_zero(&b, v, in[1], c.in[2]);
+            continue;
+        }
         OpCode leaf = case_differentiable(from, v, i) ? OP_PARAM : OP_INPUT;
         in[i] = case_leaf(&b, leaf, arena_printf(a, "x%d", i), ir_value(from, v->in[i])->type.dtype, c.in[i]);
     }

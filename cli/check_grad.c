@@ -8,8 +8,9 @@
  *   - the curvature that a central difference does not see: `bound` of the op's row, relative to the gradient's size;
  *   - the rounding of out: 2^-21 |out r| / h for every element of out that moved (a few roundings of 2^-24 each).
  *
- * A quantizer is a staircase: its gradient is by decree that of a smooth function. Its row of ops.def names it, and the
- * closed forms are written here a second time, in double. Tested by tests/unit/test_check.c. */
+ * A quantizer is a staircase: its gradient is by decree that of a smooth function, which its row of ops.def names. For
+ * it, and for regularizers, whose sums would hide an element in single precision, the gradient is written here a second
+ * time, in double. Tested by tests/unit/test_check.c. */
 #include "cli/check.h"
 
 #include <math.h>
@@ -21,6 +22,7 @@ typedef enum GradData {
     DATA_AWAY,     /* no closer to 0 than 1/4 */
     DATA_DISTINCT, /* no two closer than 4 h */
     DATA_POSITIVE, /* operand 2, a variance, in (1/2, 3/2) */
+    DATA_SCALE,    /* the same of operand 1 */
     DATA_CODES     /* x / step well inside the flat parts of a staircase, some beyond its ends */
 } GradData;
 
@@ -49,8 +51,17 @@ static const GradRow grad_rows[OP_COUNT] = {
     [OP_MSE] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
     [OP_RELU] = { 0.125, 1e-5, DATA_AWAY, "linear as long as no input crosses 0: they keep 1/4 away" },
     [OP_MAXPOOL] = { 0.03125, 1e-5, DATA_DISTINCT, "linear as long as the largest of a window stays it: inputs are 4 h apart" },
+    [OP_BN_MEAN] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_BN_VAR] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
+    [OP_BN_SHIFT] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
+    [OP_AFFINE] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
+    [OP_BN_SCALE] = { 0.0078125, 2e-3, DATA_SCALE, "1 / sqrt(var) curves: h^2 times the third derivative" },
     [OP_BATCHNORM] = { 0.0078125, 2e-3, DATA_POSITIVE, "1 / sqrt(var) curves: h^2 times the third derivative" },
+    [OP_QUANT_NOISE] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_REPEAT] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_QDQ] = { 0, 1e-5, DATA_CODES, "closed form of the surrogate: x exactly, the sum over elements in single precision" },
+    [OP_PENALTY] = { 0, 1e-5, DATA_CODES, "differences of phi in double; the kernel's are sums in single precision" },
+    [OP_GRAD_SCALE] = { 0, 1e-6, DATA_PLAIN, "one product in single precision" },
     [OP_CROSS_ENTROPY] = { 0.015625, 1e-3, DATA_PLAIN, "softmax curves: h^2 times the third derivative" },
 };
 /* clang-format on */
@@ -82,17 +93,61 @@ static void grad_fill_distinct(double *x, int64_t n, uint32_t tensor, double gap
     arena_free(&a);
 }
 
-/* Codes from one below the lowest to one above the highest, 0.1 to 0.4 away from them: neither a rounding nor a clip
- * limit is near. */
-static double grad_code(const Value *qdq, uint32_t tensor, int64_t i)
+/* Steps and zero points of a quantizer's channels. */
+static double grad_step_of(int64_t channel)
 {
-    double lo = (double)ir_int(qdq, A_LO), hi = (double)ir_int(qdq, A_HI);
-    double u = (double)rng_uniform(1, GRAD_STREAM, tensor, (uint64_t)i), off = grad_number(tensor + 100, i);
-    double code = lo - 1 + floor(u * (hi - lo + 3));
-    return (code + (off < 0 ? -0.1 : 0.1) + 0.3 * off) * grad_step_size;
+    return grad_step_size * (1 + 0.125 * (double)(channel % 3));
+}
+static double grad_zero_of(const Value *q, int64_t channel)
+{
+    int64_t lo = ir_int(q, A_LO), hi = ir_int(q, A_HI);
+    return q->op == OP_QDQ && q->n_in == 3 ? (double)(lo + (hi - lo) / 3 + channel % 2) : 0;
 }
 
-static void grad_fill(const GradRow *row, const Value *op, int32_t operand, double *x, int64_t n)
+/* Which number of a step, zero point or offset of shape `each` belongs to element i of x. */
+static int64_t grad_channel(const Graph *g, const Value *q, Shape each, int64_t i)
+{
+    Shape   s = ir_value(g, q->in[0])->type.shape;
+    int64_t axis = ir_int(q, A_AXIS), inner = 1;
+    if (each.rank == 0)
+        return 0;
+    for (int32_t d = s.rank - 1; d > axis; d--)
+        inner *= s.dim[d];
+    return i / inner % s.dim[axis];
+}
+
+static Shape grad_shape_of(const Graph *g, const Value *q, int32_t operand)
+{
+    return operand < q->n_in ? ir_value(g, q->in[operand])->type.shape : shape_of(0, NULL);
+}
+
+/* Codes from one below the lowest to one above the highest, 0.1 to 0.4 away from them: neither a rounding nor a clip
+ * limit is near. */
+static double grad_code(const Graph *g, const Value *q, uint32_t tensor, int64_t i)
+{
+    double lo = (double)ir_int(q, A_LO), hi = (double)ir_int(q, A_HI);
+    double u = (double)rng_uniform(1, GRAD_STREAM, tensor, (uint64_t)i), off = grad_number(tensor + 100, i);
+    double t = lo - 1 + floor(u * (hi - lo + 3)) + (off < 0 ? -0.1 : 0.1) + 0.3 * off;
+    t -= grad_zero_of(q, grad_channel(g, q, grad_shape_of(g, q, 2), i));
+    return t * grad_step_of(grad_channel(g, q, grad_shape_of(g, q, 1), i));
+}
+
+/* Operand 2 of a quantizer: zero points, or offsets that are rounded to them. */
+static double grad_zero_operand(const Graph *g, const Value *q, int64_t i)
+{
+    int64_t channel = grad_shape_of(g, q, 1).rank == 0 ? 0 : i;
+    bool    offset = ir_is(g, q->in[2], OP_ZERO_POINT);
+    return offset ? -(grad_zero_of(q, i) + 0.2) * grad_step_of(channel) : grad_zero_of(q, i);
+}
+
+static double grad_codes_operand(const Graph *g, const Value *op, int32_t operand, int64_t i)
+{
+    return operand == 0   ? grad_code(g, op, (uint32_t)operand, i)
+           : operand == 1 ? grad_step_of(i)
+                          : grad_zero_operand(g, op, i);
+}
+
+static void grad_fill(const GradRow *row, const Graph *g, const Value *op, int32_t operand, double *x, int64_t n)
 {
     uint32_t tensor = (uint32_t)operand;
     if (row->data == DATA_DISTINCT) {
@@ -103,10 +158,10 @@ static void grad_fill(const GradRow *row, const Value *op, int32_t operand, doub
         x[i] = grad_number(tensor, i);
         if (row->data == DATA_AWAY)
             x[i] += x[i] < 0 ? -0.25 : 0.25;
-        if (row->data == DATA_POSITIVE && operand == 2)
+        if ((row->data == DATA_POSITIVE && operand == 2) || (row->data == DATA_SCALE && operand == 1))
             x[i] = 1 + x[i] / 2;
         if (row->data == DATA_CODES)
-            x[i] = operand == 0 ? grad_code(op, tensor, i) : grad_step_size * (1 + 0.125 * (double)(i % 3));
+            x[i] = (double)(float)grad_codes_operand(g, op, operand, i);
     }
 }
 
@@ -149,12 +204,14 @@ static void grad_set_operands(GradCheck *c, const Graph *g)
 {
     for (int32_t i = 0; i < c->op->n_in; i++) {
         const Value *leaf = ir_value(g, c->op->in[i]);
+        if (leaf->op == OP_ZERO_POINT)
+            leaf = ir_value(g, leaf->in[0]);
         if (leaf->op != OP_PARAM && leaf->op != OP_INPUT)
             continue; /* statistics of x */
         int64_t n = shape_elems(leaf->type.shape);
         double *x = ARENA_ARRAY(&c->a, double, n);
         if (leaf->type.dtype == DTYPE_F32)
-            grad_fill(c->row, c->op, i, x, n);
+            grad_fill(c->row, g, c->op, i, x, n);
         else
             grad_fill_integers(g, c->op, i, x, n);
         grad_set_input(c, leaf->name, x);
@@ -263,50 +320,119 @@ static void grad_check_directions(GradCheck *c, GradParam *p)
     }
 }
 
-/* ---- Closed forms of surrogates ---------------------------------------------------------------------------------- */
+/* ---- Closed forms ------------------------------------------------------------------------------------------------ */
 
-/* LSQ: with t = x / step, dx = r where lo < t < hi, else 0, to the bit; dstep = G sum r d with d = lo, hi, or
- * rint(t) - t between, and G = 1 / sqrt(N hi), from 6 bits on 1 / (sqrt(N) hi); N: the elements of a weight, or of one
- * sample of an activation, that share the step size. */
-static void grad_check_lsq(GradCheck *c, const Graph *g)
+/* The sum behind a step or an offset, term by term, and how large its terms are. */
+typedef struct GradSum {
+    GradParam *p;
+    Shape      shape;
+    double    *sum, *size;
+} GradSum;
+
+static GradSum grad_sum(GradCheck *c, const Graph *g, int32_t operand)
 {
-    GradParam *x = &c->params[0], *step = &c->params[1];
-    Shape      s = ir_value(g, c->op->in[0])->type.shape;
+    GradSum s = { .shape = grad_shape_of(g, c->op, operand) };
+    int64_t n = shape_elems(s.shape);
+    if (operand < c->n_params)
+        s.p = &c->params[operand];
+    s.sum = ARENA_ARRAY(&c->a, double, n);
+    s.size = ARENA_ARRAY(&c->a, double, n);
+    return s;
+}
+
+static void grad_sum_compare(GradCheck *c, const GradSum *s)
+{
+    for (int64_t k = 0; s->p != NULL && k < s->p->n; k++)
+        grad_compare(c, s->p, k, s->p->grad[k], s->sum[k], fmax(s->size[k], 1e-20), 0);
+}
+
+/* G = 1 / sqrt(N hi), from 6 bits on 1 / (sqrt(N) hi); N: the elements of a weight, or of one sample of an activation,
+ * that share the number. */
+static double grad_lsq_scale(const GradCheck *c, const Graph *g, Shape each)
+{
+    Shape  s = ir_value(g, c->op->in[0])->type.shape;
+    bool   act = str_eq(ir_text(c->op, A_ROLE), "act") && s.rank >= 2;
+    double n = (double)(shape_elems(s) / shape_elems(each) / (act ? s.dim[0] : 1)), hi = (double)ir_int(c->op, A_HI);
+    return 1 / sqrt(n) / (ir_int(c->op, A_BITS) < 6 ? sqrt(hi) : hi);
+}
+
+/* With t = x / step, and codes less the zero point: dx = r where lo < t < hi (where the code is not clipped, with
+ * ends="code"), else 0, to the bit. LSQ: dstep = G sum r d with d = lo, hi, and rint(t) - t between (0 where nothing is
+ * rounded). LSQ+: doffset = G sum r where t is clipped. */
+static void grad_check_clip(GradCheck *c, const Graph *g)
+{
+    GradParam *x = &c->params[0];
+    GradSum    step = grad_sum(c, g, 1), offset = grad_sum(c, g, 2);
     double     lo = (double)ir_int(c->op, A_LO), hi = (double)ir_int(c->op, A_HI);
-    bool       act = str_eq(ir_text(c->op, A_ROLE), "act") && s.rank >= 2;
-    int64_t    pixels = s.rank == 4 ? s.dim[2] * s.dim[3] : 1;
-    double    *ds = ARENA_ARRAY(&c->a, double, step->n), *size = ARENA_ARRAY(&c->a, double, step->n);
-    double     scale = 1 / sqrt((double)(x->n / step->n / (act ? s.dim[0] : 1)));
-    scale /= ir_int(c->op, A_BITS) < 6 ? sqrt(hi) : hi;
+    double     gs = grad_lsq_scale(c, g, step.shape), go = grad_lsq_scale(c, g, offset.shape);
+    bool       code = str_eq(ir_text(c->op, A_ENDS), "code"), round = ir_int(c->op, A_ROUND);
     for (int64_t i = 0; i < x->n; i++) {
-        int64_t k = step->n > 1 ? i / pixels % s.dim[1] : 0;
-        double  t = x->x[i] / step->x[k];
-        double  d = t <= lo ? lo : t >= hi ? hi : rint(t) - t;
-        ds[k] += scale * c->r[i] * d;
-        size[k] += fabs(scale * c->r[i]) * fmax(fabs(d), fabs(t));
-        double inside = t > lo && t < hi ? c->r[i] : 0;
+        int64_t k = grad_channel(g, c->op, step.shape, i), j = grad_channel(g, c->op, offset.shape, i);
+        double  t = x->x[i] / grad_step_of(k), at = t + grad_zero_of(c->op, j);
+        bool    clipped = at <= lo || at >= hi, stops = code ? rint(at) < lo || rint(at) > hi : clipped;
+        double  d = at <= lo ? lo : at >= hi ? hi : round ? rint(t) - t : 0, inside = stops ? 0 : c->r[i];
+        step.sum[k] += gs * c->r[i] * d;
+        step.size[k] += fabs(gs * c->r[i]) * fmax(fabs(d), fabs(t));
+        offset.sum[j] += clipped ? go * c->r[i] : 0;
+        offset.size[j] += fabs(go * c->r[i]);
         grad_compare(c, x, i, x->grad[i] == inside ? inside : NAN, inside, 1, 0);
         if (x->grad[i] != inside)
             return;
     }
-    for (int64_t k = 0; k < step->n; k++)
-        grad_compare(c, step, k, step->grad[k], ds[k], fmax(size[k], 1e-20), 0);
+    grad_sum_compare(c, &step);
+    grad_sum_compare(c, &offset);
 }
 
-static const struct {
-    const char *name;
-    void (*check)(GradCheck *c, const Graph *g);
-} grad_surrogates[] = { { "clip", grad_check_lsq } };
-
-static void grad_check_surrogate(GradCheck *c, const Graph *g, const char *name)
+/* phi(x; s) of the form, in double: between two codes it is smooth. */
+static double grad_phi(const Value *op, double x, double s)
 {
-    for (int32_t i = 0; i < DT_COUNT(grad_surrogates); i++)
-        if (str_eq(grad_surrogates[i].name, name)) {
-            grad_surrogates[i].check(c, g);
-            return;
-        }
-    DT_UNREACHABLE("no closed form for the surrogate \"%s\" of %s", name, ir_ops[c->op->op].text);
+    double lo = (double)ir_int(op, A_LO), hi = (double)ir_int(op, A_HI), t = x / s, end = fmin(fmax(t, lo), hi);
+    if (str_eq(ir_text(op, A_FORM), "msqe"))
+        return (x - s * rint(end)) * (x - s * rint(end));
+    if (t != end)
+        return M_PI * M_PI * (x - s * end) * (x - s * end);
+    return s * s * sin(M_PI * t) * sin(M_PI * t);
 }
+
+/* dx and dstep of scale r sum phi by differences. A kernel's t is off by 2^-22 t at most, and sin(2 pi t) by 2 pi times
+ * that, which is more than the bound where codes are large: their gradient counts as so much larger. */
+static void grad_check_penalty(GradCheck *c, const Graph *g)
+{
+    const Value *op = c->op;
+    const double factor = ir_float(op, A_SCALE) * c->r[0], off = 2 * M_PI * M_PI * 0x1p-22 / c->row->bound;
+    GradParam   *x = &c->params[0];
+    GradSum      step = grad_sum(c, g, 1);
+    double       rms = fmax(grad_rms(x->grad, x->n), 1e-20);
+    for (int64_t i = 0; i < x->n; i++) {
+        int64_t k = grad_channel(g, op, step.shape, i);
+        double  at = x->x[i], s = grad_step_of(k), noise = off * fabs(factor * at);
+        double  h = 1e-5 * s, hs = h / fmax(1, fabs(at / s)); /* t moves by a hundred thousandth */
+        double  dx = factor * (grad_phi(op, at + h, s) - grad_phi(op, at - h, s)) / (2 * h);
+        double  ds = factor * (grad_phi(op, at, s + hs) - grad_phi(op, at, s - hs)) / (2 * hs);
+        grad_compare(c, x, i, x->grad[i], dx, fmax(fabs(dx), rms) + noise, 0);
+        step.sum[k] += ds;
+        step.size[k] += fabs(ds) + noise * fabs(at / s);
+    }
+    grad_sum_compare(c, &step);
+}
+
+static void grad_check_factor(GradCheck *c, const Graph *g)
+{
+    GradParam *x = &c->params[0];
+    (void)g;
+    for (int64_t i = 0; i < x->n; i++) {
+        double dx = ir_float(c->op, A_SCALE) * c->r[i];
+        grad_compare(c, x, i, x->grad[i], dx, fmax(fabs(dx), 1e-20), 0);
+    }
+}
+
+/* Ops whose gradient is compared with a form of its own; all others with differences of the op itself. */
+typedef void (*GradClosed)(GradCheck *c, const Graph *g);
+static const GradClosed grad_closed[OP_COUNT] = {
+    [OP_QDQ] = grad_check_clip,
+    [OP_PENALTY] = grad_check_penalty,
+    [OP_GRAD_SCALE] = grad_check_factor,
+};
 
 /* ---- All --------------------------------------------------------------------------------------------------------- */
 
@@ -317,9 +443,8 @@ static void grad_check_all(GradCheck *c, const Graph *g)
     check_net_run(&c->net);
     for (int32_t i = 0; i < c->n_params; i++)
         c->params[i].grad = check_net_read(&c->a, &c->net, arena_printf(&c->a, "grad:%s", c->params[i].name));
-    const char *surrogate = ir_ops[c->op->op].surrogate;
-    if (surrogate != NULL) {
-        grad_check_surrogate(c, g, surrogate);
+    if (grad_closed[c->op->op] != NULL) {
+        grad_closed[c->op->op](c, g);
         return;
     }
     for (int32_t i = 0; i < c->n_params; i++) {
@@ -339,6 +464,8 @@ bool check_gradients(CheckBackend *b, const Graph *g, GradResult *out)
     bool ran = check_net_open(&c.net, b, ir_graph_clone(b->arena, g), &setup);
     if (ran) {
         DT_ASSERT(c.row->why != NULL, "no row of the gradient check for %s", ir_ops[c.op->op].text);
+        DT_ASSERT(grad_closed[c.op->op] != NULL || ir_ops[c.op->op].surrogate == NULL,
+                  "no closed form for the surrogate \"%s\" of %s", ir_ops[c.op->op].surrogate, ir_ops[c.op->op].text);
         grad_check_all(&c, g);
         out->where = c.where.s != NULL ? arena_strdup(b->arena, c.where.s) : "";
         check_net_close(&c.net);

@@ -15,11 +15,25 @@ bool                         check_backend_open(CheckBackend *b, Arena *a, Diag 
     return b->jit != NULL && b->lib != NULL;
 }
 
+bool check_backend_open_sim(CheckBackend *b, Arena *a, Diag *d)
+{
+    *b = (CheckBackend){ .arena = a, .d = d, .threads = 1 };
+    b->gpu = gpu_open(a, d, cuda_driver_sim(a, d, 0), 0);
+    if (b->gpu == NULL)
+        return false;
+    b->jit = jit_cuda_new(a, d, (CudaJitOptions){ .sm = 0 });
+    b->lib = calllib_gpu_reference(a, b->gpu);
+    return b->jit != NULL && b->lib != NULL;
+}
+
 void check_backend_close(CheckBackend *b)
 {
     if (b->lib != NULL)
         b->lib->release(b->lib->self);
-    jit_free(b->jit);
+    if (b->jit != NULL)
+        jit_free(b->jit);
+    if (b->gpu != NULL)
+        gpu_close(b->gpu);
     *b = (CheckBackend){ 0 };
 }
 
@@ -45,7 +59,7 @@ static bool check_passes(CheckBackend *b, Graph *g, const CheckSetup *setup)
             .step = setup->step,
             .recipe = setup->recipe != NULL ? setup->recipe : &check_float,
             .optimizer = setup->optimizer != NULL ? setup->optimizer : &check_sgd,
-            .target = cli_target("cpu"),
+            .target = cli_target(b->gpu != NULL ? "sim" : "cpu"),
             .keep = b->arena,
     };
     bool ok = check_options(b->arena, b->d, setup, &opt) && passes_run(&c, g, &opt, stdout, NULL);
@@ -61,7 +75,11 @@ bool check_net_open(CheckNet *n, CheckBackend *b, Graph *g, const CheckSetup *se
     Program *p = codegen_program(b->arena, b->d, g, b->jit, b->lib);
     if (p == NULL)
         return false;
-    n->exec = exec_new(b->arena, b->d, b->lib, (ExecOptions){ .threads = b->threads });
+    ExecOptions opt = { .threads = b->threads };
+    n->exec =
+        b->gpu != NULL ? exec_new_gpu(b->arena, b->d, b->gpu, b->lib, opt) : exec_new(b->arena, b->d, b->lib, opt);
+    if (n->exec == NULL)
+        return false;
     int32_t index = exec_add(n->exec, p);
     n->prog = (LoadedProgram){ n->exec, p, index };
     if (index < 0)
@@ -79,7 +97,7 @@ void check_net_close(CheckNet *n)
 void check_net_run(CheckNet *n)
 {
     bool done = exec_run(n->exec, n->prog.index);
-    DT_ASSERT(done, "program %s did not run", n->prog.program->name); /* on the host nothing can fail */
+    DT_ASSERT(done, "program %s did not run", n->prog.program->name); /* neither on the host nor on its simulated GPU */
 }
 
 static const ProgTensor *check_net_tensor(const CheckNet *n, const char *name)

@@ -5,61 +5,9 @@
  * Two emitting calls are never arguments of one call: C does not say which runs first, and the text of a kernel must
  * not depend on the compiler that built Detent.
  *
- * Windows and rows are in body_nest.c. Tested by tests/unit/test_body.c (each op against doubles and known answers). */
-#include <math.h>
-
-#include "ir/ops_impl.h"
-
-/* ---- Helpers ---------------------------------------------------------------------------------------------------- */
-
-static const Value *self(const BodyCtx *c)
-{
-    return ir_value(c->g, c->v);
-}
-static Type in_type(const BodyCtx *c, int32_t i)
-{
-    return ir_value(c->g, self(c)->in[i])->type;
-}
-static float attr_f32(const BodyCtx *c, AttrId id)
-{
-    return (float)ir_float(self(c), id);
-}
-
-static KVal op2(const BodyCtx *c, KOp op, KVal x, KVal y)
-{
-    return kb_op2(c->b, op, x, y);
-}
-static KVal fma3(const BodyCtx *c, KVal x, KVal y, KVal z)
-{
-    return kb_op3(c->b, K_FMA, x, y, z);
-}
-static KVal choose(const BodyCtx *c, KVal cond, KVal x, KVal y)
-{
-    return kb_op3(c->b, K_SELECT, cond, x, y);
-}
-static KVal number(const BodyCtx *c, double x)
-{
-    return kb_f32(c->b, (float)x);
-}
-
-static int32_t one(KVal out[2], KVal v)
-{
-    out[0] = v;
-    return 1;
-}
-
-/* x factor; nothing to do for 1. */
-static KVal times(const BodyCtx *c, KVal x, float factor)
-{
-    return factor == 1.0f ? x : op2(c, K_MUL, x, number(c, (double)factor));
-}
-
-/* x, or `least` where x is below it; unlike max, a NaN stays one. */
-static KVal at_least(const BodyCtx *c, KVal x, float least)
-{
-    KVal l = number(c, (double)least);
-    return choose(c, op2(c, K_GT, l, x), l, x);
-}
+ * Quantizers are in body_quant.c and body_penalty.c, windows and rows in body_nest.c. Tested by tests/unit/test_body.c
+ * (each op against doubles and known answers). */
+#include "ir/body_impl.h"
 
 /* sqrt(var + eps) */
 static KVal deviation(const BodyCtx *c, KVal var)
@@ -122,7 +70,7 @@ int32_t body_dropout(BodyCtx *c, const KVal *in, KVal out[2])
     double   p = ir_float(self(c), A_P);
     uint32_t threshold = (uint32_t)(p * 0x1p32);
     KVal     high = kb_u32(c->b, 0), stream = kb_u32(c->b, (uint32_t)ir_int(self(c), A_STREAM));
-    KVal     index = kb_cvt(c->b, KT_U32, kb_index(c->b, c->flat));
+    KVal     index = kb_cvt(c->b, KT_U32, flat_index(c));
     KVal     seed = kb_cvt(c->b, KT_U32, in[1]), step = kb_cvt(c->b, KT_U32, in[2]);
     KVal     draw = kb_philox(c->b, seed, high, stream, step, index);
     KVal     keep = op2(c, K_GE, draw, kb_u32(c->b, threshold));
@@ -150,6 +98,31 @@ int32_t body_bn_scale(BodyCtx *c, const KVal *in, KVal out[2])
 int32_t body_rsqrt_mul(BodyCtx *c, const KVal *in, KVal out[2])
 {
     return one(out, op2(c, K_DIV, in[0], deviation(c, in[1])));
+}
+
+/* gamma no nearer to 0 than 1e-8, its sign kept: somebody divides by it, or by what was multiplied by it */
+static KVal folded_gamma(BodyCtx *c, KVal gamma)
+{
+    KVal size = at_least(c, kb_op1(c->b, K_ABS, gamma), 1e-8f);
+    KVal negative = op2(c, K_GT, number(c, 0), gamma);
+    return choose(c, negative, kb_op1(c->b, K_NEG, size), size);
+}
+
+int32_t body_bn_fold(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal gamma = folded_gamma(c, in[0]);
+    return one(out, op2(c, K_DIV, gamma, deviation(c, in[1])));
+}
+
+int32_t body_bn_unfold(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    KVal gamma = folded_gamma(c, in[0]);
+    return one(out, op2(c, K_DIV, deviation(c, in[1]), gamma));
+}
+
+int32_t body_bn_deviation(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    return one(out, deviation(c, in[0]));
 }
 
 /* beta - mean a */
@@ -183,70 +156,6 @@ int32_t body_ema(BodyCtx *c, const KVal *in, KVal out[2])
     KVal now = times(c, in[1], attr_f32(c, A_SCALE));
     KVal step = op2(c, K_SUB, now, in[0]);
     return one(out, fma3(c, number(c, ir_float(self(c), A_MOMENTUM)), step, in[0]));
-}
-
-/* ---- Quantizers -------------------------------------------------------------------------------------------------- */
-
-/* t = x (1 / step): the same number in all three rules. */
-static KVal in_steps(const BodyCtx *c, KVal x, KVal step)
-{
-    KVal inverse = op2(c, K_DIV, number(c, 1), step);
-    return op2(c, K_MUL, x, inverse);
-}
-
-/* rint(clip(t, lo, hi)), the code as a float; a NaN has code 0. */
-static KVal code_of(const BodyCtx *c, KVal x, KVal step)
-{
-    KVal t = in_steps(c, x, step);
-    KVal zero = number(c, 0);
-    t = choose(c, op2(c, K_EQ, t, t), t, zero);
-    t = op2(c, K_MAX, t, number(c, (double)ir_int(self(c), A_LO)));
-    t = op2(c, K_MIN, t, number(c, (double)ir_int(self(c), A_HI)));
-    return kb_op1(c->b, K_RINT, t);
-}
-
-/* step code */
-int32_t body_qdq(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    return one(out, op2(c, K_MUL, code_of(c, in[0], in[1]), in[1]));
-}
-
-int32_t body_quantize(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    return one(out, kb_cvt(c->b, KT_I32, code_of(c, in[0], in[1])));
-}
-
-/* g where lo < t < hi */
-int32_t body_qdq_grad_x(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    KVal t = in_steps(c, in[0], in[1]);
-    KVal above = op2(c, K_GT, t, number(c, (double)ir_int(self(c), A_LO)));
-    KVal below = op2(c, K_LT, t, number(c, (double)ir_int(self(c), A_HI)));
-    KVal pass = op2(c, K_AND, above, below);
-    return one(out, choose(c, pass, in[2], number(c, 0)));
-}
-
-/* g d, d = lo where t <= lo, hi where t >= hi, rint(t) - t between */
-int32_t body_lsq_grad_step(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    KVal t = in_steps(c, in[0], in[1]);
-    KVal lo = number(c, (double)ir_int(self(c), A_LO)), hi = number(c, (double)ir_int(self(c), A_HI));
-    KVal inside = op2(c, K_SUB, kb_op1(c->b, K_RINT, t), t);
-    KVal d = choose(c, op2(c, K_GE, t, hi), hi, inside);
-    d = choose(c, op2(c, K_LE, t, lo), lo, d);
-    return one(out, op2(c, K_MUL, in[2], d));
-}
-
-/* 2 mean_abs / sqrt(hi) for few bits, max_abs / hi for many; never 0. */
-int32_t body_lsq_init(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    double hi = (double)ir_int(self(c), A_HI);
-    KVal   step;
-    if (ir_int(self(c), A_BITS) < 6)
-        step = op2(c, K_MUL, in[0], number(c, 2 / sqrt(hi)));
-    else
-        step = op2(c, K_DIV, in[1], number(c, hi));
-    return one(out, at_least(c, step, 1e-8f));
 }
 
 /* ---- Optimizer --------------------------------------------------------------------------------------------------- */

@@ -9,40 +9,19 @@
  * of sums.
  *
  * Tested by tests/unit/test_body.c (against plain loops over images). */
-#include <math.h>
-
-#include "ir/ops_impl.h"
+#include "ir/body_impl.h"
 
 /* ---- Helpers ---------------------------------------------------------------------------------------------------- */
 
-static const Value *self(const BodyCtx *c)
-{
-    return ir_value(c->g, c->v);
-}
 static int64_t in_dim(const BodyCtx *c, int32_t i, int32_t d)
 {
     return ir_value(c->g, self(c)->in[i])->type.shape.dim[d];
 }
 
-static KVal op2(const BodyCtx *c, KOp op, KVal x, KVal y)
-{
-    return kb_op2(c->b, op, x, y);
-}
 static KVal op2_i(const BodyCtx *c, KOp op, KVal x, int64_t y)
 {
     return op2(c, op, x, kb_i32(c->b, (int32_t)y));
 }
-static KVal choose(const BodyCtx *c, KVal cond, KVal x, KVal y)
-{
-    return kb_op3(c->b, K_SELECT, cond, x, y);
-}
-
-static int32_t one(KVal out[2], KVal v)
-{
-    out[0] = v;
-    return 1;
-}
-
 static Coord fixed(int64_t at)
 {
     return (Coord){ affine_const(at), KVAL_NONE };
@@ -341,6 +320,38 @@ int32_t body_relayout(BodyCtx *c, const KVal *in, KVal out[2])
 {
     (void)in;
     return one(out, c->load(c, 0, c->out, KVAL_NONE));
+}
+
+/* out[i] = x[i / count] */
+int32_t body_repeat(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)in;
+    KVal at = op2_i(c, K_DIV, kb_index(c->b, c->out[0].at), ir_int(self(c), A_COUNT));
+    return one(out, c->load(c, 0, &(Coord){ affine_const(0), at }, KVAL_NONE));
+}
+
+/* Of x[i count] ... x[i count + count - 1]. */
+static int32_t fold_neighbours(BodyCtx *c, KAcc how, KVal out[2])
+{
+    int64_t count = ir_int(self(c), A_COUNT);
+    int32_t j = c->axis(c, "j", count);
+    Affine  at = affine_add(affine_scale(c->out[0].at, count), affine_axis(j, 1));
+    kb_loop(c->b, j);
+    KVal all = kb_acc(c->b, how, c->load(c, 0, &(Coord){ at, KVAL_NONE }, KVAL_NONE));
+    kb_end(c->b);
+    return one(out, all);
+}
+
+int32_t body_repeat_grad(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)in;
+    return fold_neighbours(c, KACC_SUM, out);
+}
+
+int32_t body_group_max(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)in;
+    return fold_neighbours(c, KACC_MAX, out);
 }
 
 /* ---- Rows of classes --------------------------------------------------------------------------------------------- */

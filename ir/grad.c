@@ -5,28 +5,11 @@
  * Notation: y = op(x, ...); dx is d loss / d x. A rule copies the Value it looks at: emitting moves the vector of
  * values.
  *
- * Tested by tests/unit/test_autodiff.c (structure) and, numerically, by the op matrix. */
-#include "ir/ops_impl.h"
-
-#include <math.h>
-
-enum { MAX_SHARED = 8 };
+ * Quantizers are in grad_quant.c, the primitives of batch norm in grad_norm.c. Tested by tests/unit/test_autodiff.c
+ * (structure) and, numerically, by the op matrix. */
+#include "ir/grad_impl.h"
 
 /* ---- Helpers ----------------------------------------------------------------------------------------------------- */
-
-static Value grad_value(const GradCtx *c, ValueId v)
-{
-    return *ir_value(c->b->g, v);
-}
-
-static Shape grad_shape(const GradCtx *c, ValueId v)
-{
-    return ir_value(c->b->g, v)->type.shape;
-}
-
-#define emit_like(c, v, op, ins, ...)                                                                                  \
-    emit_like_((c), (v), (op), ins, (const AttrSet[]){ { ATTR_COUNT, { 0 } }, ##__VA_ARGS__ } + 1,                     \
-               (int32_t)(sizeof((const AttrSet[]){ { ATTR_COUNT, { 0 } }, ##__VA_ARGS__ }) / sizeof(AttrSet)) - 1)
 
 static bool in_set(const AttrSet *set, int32_t n, AttrId id)
 {
@@ -36,10 +19,10 @@ static bool in_set(const AttrSet *set, int32_t n, AttrId id)
     return false;
 }
 
-/* Emits `op` with the attributes that it shares with `v`, except those given in `own`. */
-static ValueId emit_like_(GradCtx *c, const Value *v, OpCode op, const ValueId *in, int32_t n_in, const AttrSet *own,
-                          int32_t n_own)
+ValueId grad_emit_like(GradCtx *c, const Value *v, OpCode op, const ValueId *in, int32_t n_in, const AttrSet *own,
+                       int32_t n_own)
 {
+    enum { MAX_SHARED = 12 };
     AttrSet set[2 * MAX_SHARED];
     int32_t n = 0;
     for (int32_t i = 0; i < n_own; i++)
@@ -64,23 +47,23 @@ static const char *kept_dims(Shape from, Shape to, int64_t axis)
 {
     if (to.rank == 0)
         return "";
-    if (from.rank < 2 || to.dim[0] != from.dim[to.rank == 1 ? 1 : 0])
+    if (from.rank < 2 || to.dim[0] != from.dim[to.rank == 1 ? axis : 0])
         return NULL;
     if (to.rank == 1)
-        return axis == 1 ? "c" : NULL;
+        return axis == 1 ? "c" : axis == 0 ? "o" : NULL;
     if (to.rank == 2 && from.rank == 2)
         return to.dim[1] == 1 ? "n" : NULL;
     return from.rank == 4 && to.rank == 4 && to.dim[1] == from.dim[1] && to.dim[2] == 1 && to.dim[3] == 1 ? "nc" : NULL;
 }
 
 /* An operand that was broadcast gets the sum of the gradients of its copies. */
-static void add_summed(GradCtx *c, const Value *v, ValueId input, ValueId g)
+void grad_add_summed(GradCtx *c, const Value *v, ValueId input, ValueId g, int64_t axis)
 {
     if (g == VALUE_NONE)
         return;
     Shape from = grad_shape(c, g), to = grad_shape(c, input);
     if (!shape_eq(from, to)) {
-        const char *keep = kept_dims(from, to, ir_int(v, A_AXIS));
+        const char *keep = kept_dims(from, to, axis);
         if (!keep) {
             no_gradient(c, v, "of an operand that is broadcast from", to);
             return;
@@ -184,16 +167,16 @@ void grad_add(GradCtx *c, ValueId id, ValueId dy)
     const Value v = grad_value(c, id);
     for (int32_t i = 0; i < 2; i++)
         if (c->wants(c, v.in[i]))
-            add_summed(c, &v, v.in[i], dy);
+            grad_add_summed(c, &v, v.in[i], dy, ir_int(&v, A_AXIS));
 }
 
 void grad_sub(GradCtx *c, ValueId id, ValueId dy)
 {
     const Value v = grad_value(c, id);
     if (c->wants(c, v.in[0]))
-        add_summed(c, &v, v.in[0], dy);
+        grad_add_summed(c, &v, v.in[0], dy, ir_int(&v, A_AXIS));
     if (c->wants(c, v.in[1]))
-        add_summed(c, &v, v.in[1], ir_emit(c->b, OP_SCALE, IR_IN(dy), AF(SCALE, -1)));
+        grad_add_summed(c, &v, v.in[1], ir_emit(c->b, OP_SCALE, IR_IN(dy), AF(SCALE, -1)), ir_int(&v, A_AXIS));
 }
 
 /* d(x y) = dy y, dy x */
@@ -202,7 +185,7 @@ void grad_mul(GradCtx *c, ValueId id, ValueId dy)
     const Value v = grad_value(c, id);
     for (int32_t i = 0; i < 2; i++)
         if (c->wants(c, v.in[i]))
-            add_summed(c, &v, v.in[i], emit_like(c, &v, OP_MUL, IR_IN(dy, v.in[1 - i])));
+            grad_add_summed(c, &v, v.in[i], emit_like(c, &v, OP_MUL, IR_IN(dy, v.in[1 - i])), ir_int(&v, A_AXIS));
 }
 
 void grad_scale(GradCtx *c, ValueId id, ValueId dy)
@@ -284,6 +267,7 @@ void grad_reduce_sum(GradCtx *c, ValueId id, ValueId dy)
         dy = ir_emit(c->b, OP_RESHAPE, IR_IN(dy), AI(CHANNELS, 1), AI(H, 1), AI(W, 1));
     c->add(c, v.in[0],
            ir_emit(c->b, OP_BROADCAST, IR_IN(dy), AF(SCALE, scale), AI(CHANNELS, s.dim[1]), AI(H, h), AI(W, w),
+                   AI(AXIS, str_eq(ir_text(&v, A_KEEP), "o") ? 0 : 1),
                    AI(COUNT, kept.rank < 2 ? s.dim[0] : 0))); /* dy has lost N */
 }
 
@@ -313,57 +297,4 @@ void grad_mse(GradCtx *c, ValueId id, ValueId dy)
         ValueId scaled = ir_emit(c->b, OP_SCALE, IR_IN(diff), AF(SCALE, factor));
         c->add(c, v.in[i], ir_emit(c->b, OP_MUL, IR_IN(scaled, dy)));
     }
-}
-
-/* ---- Quantizers -------------------------------------------------------------------------------------------------- */
-
-/* The gradient scale of LSQ, G = 1 / sqrt(N hi) (Esser et al. 2020, section 2.2), makes the relative update of a step
- * size like that of the weights when the step size is about 2 mean|x| / sqrt(hi), which is how it begins below 6 bits.
- * From 6 bits on it begins at max|x| / hi (see lsq_init), about sqrt(hi) times smaller, and so must its gradient be. */
-static double lsq_scale(const Value *v, double n)
-{
-    const double hi = (double)ir_int(v, A_HI);
-    return ir_int(v, A_BITS) < 6 ? 1.0 / sqrt(n * hi) : 1.0 / (sqrt(n) * hi);
-}
-
-/* LSQ: dx = dy inside the clip range, else 0; dstep = G sum dy d(x), see lsq_grad_step. N in G: the elements that share
- * the step size: of the weight, or of one sample of an activation (of the batch, if asked). The single step size of an
- * activation is summed by channels first: rows of channels are what reductions walk fastest. */
-static void grad_lsq(GradCtx *c, const Value *v, ValueId dy)
-{
-    const ValueId x = v->in[0], step = v->in[1];
-    if (c->wants(c, x))
-        c->add(c, x, emit_like(c, v, OP_QDQ_GRAD_X, IR_IN(x, step, dy)));
-    if (!c->wants(c, step))
-        return;
-    const Shape  s = v->type.shape;
-    const bool   act = str_eq(ir_text(v, A_ROLE), "act") && s.rank >= 2;
-    const bool   each = grad_shape(c, step).rank == 1; /* a step size for each channel */
-    const double n = (double)(shape_elems(s) / (act && !c->batch_in_n ? s.dim[0] : 1) / (each ? s.dim[1] : 1));
-    const double scale = lsq_scale(v, n);
-    if (each || !act) {
-        const char *keep = each ? "c" : "";
-        c->add(c, step, emit_like(c, v, OP_LSQ_GRAD_STEP, IR_IN(x, step, dy), AT(KEEP, keep), AF(SCALE, scale)));
-        return;
-    }
-    ValueId channels = emit_like(c, v, OP_LSQ_GRAD_STEP, IR_IN(x, step, dy), AT(KEEP, "c"));
-    c->add(c, step, ir_emit(c->b, OP_REDUCE_SUM, IR_IN(channels), AT(KEEP, ""), AF(SCALE, scale)));
-}
-
-/* One row a method. */
-static const struct {
-    const char *method;
-    void (*grad)(GradCtx *c, const Value *v, ValueId dy);
-} qdq_grads[] = { { "lsq", grad_lsq } };
-
-void grad_qdq(GradCtx *c, ValueId id, ValueId dy)
-{
-    const Value v = grad_value(c, id);
-    const char *method = ir_text(&v, A_METHOD);
-    for (int32_t i = 0; i < DT_COUNT(qdq_grads); i++)
-        if (str_eq(qdq_grads[i].method, method)) {
-            qdq_grads[i].grad(c, &v, dy);
-            return;
-        }
-    diag_error(c->b->d, ir_loc(c->b->g, &v), "qdq: there is no gradient for the method \"%s\"", method);
 }

@@ -346,3 +346,13 @@ void ir_assign(Builder *b, ValueId leaf, ValueId v)
     ValueId in[] = { leaf, v };
     emit(b, (Value){ .op = OP_ASSIGN }, in, 2, NULL, 0);
 }
+
+const char *step_kind_name(StepKind k)
+{
+    static const char *const names[STEP_COUNT] = { [STEP_TRAIN] = "train",
+                                                   [STEP_EVAL] = "eval",
+                                                   [STEP_INIT] = "init",
+                                                   [STEP_OBSERVE] = "observe",
+                                                   [STEP_INSPECT] = "inspect" };
+    return names[k];
+}

@@ -47,11 +47,6 @@ bool infer_output(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
 
 /* ---- Element-wise ---------------------------------------------------------------------------------------------- */
 
-static int64_t axis_of(const Value *v)
-{
-    return ir_attr_index(v->op, A_AXIS) >= 0 ? ir_int(v, A_AXIS) : 1;
-}
-
 static const char *operand_name(const Rule *r, int32_t i)
 {
     if (r->v->n_in == 2)
@@ -76,10 +71,21 @@ static bool shapes_differ(const Rule *r, int32_t i, int32_t j)
     return false;
 }
 
+/* Codes of an op that has them: at least two. */
+static bool want_codes(const Rule *r)
+{
+    const Value *v = r->v;
+    if (ir_attr_index(v->op, A_LO) < 0 || ir_int(v, A_LO) < ir_int(v, A_HI))
+        return true;
+    return fail(r, "codes %lld to %lld, expected lo below hi", (long long)ir_int(v, A_LO), (long long)ir_int(v, A_HI));
+}
+
 bool infer_eltwise(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
 {
     Rule    r = RULE;
     int32_t largest = 0;
+    if (!want_codes(&r))
+        return false;
     for (int32_t i = 0; i < v->n_in; i++) {
         Type t = in_type(&r, i);
         if (t.dtype != DTYPE_F32)
@@ -95,16 +101,53 @@ bool infer_eltwise(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
     return result(&r, in_type(&r, largest));
 }
 
-/* Operands after the first of ops whose result is like the first. '=': of the same type; 'b': repeated to it; 's': an
- * f32 scalar; 'u': a u32 scalar. */
+/* Operands after the first, of ops whose result is like the first, and of sums over the first. '=': of the same type;
+ * 'b': repeated to it; 's': an f32 scalar; 'u': a u32 scalar. */
 static const struct {
     const char *name;
     char        how;
-} same_rest[OP_COUNT][3] = {
-    [OP_DROPOUT] = { { "seed", 'u' }, { "step", 'u' } }, [OP_QDQ] = { { "step", 'b' } },
-    [OP_QDQ_GRAD_X] = { { "step", 'b' }, { "g", '=' } }, [OP_RELU_GRAD] = { { "g", '=' } },
-    [OP_SGD_VELOCITY] = { { "g", '=' }, { "p", '=' } },  [OP_SGD_STEP] = { { "g", '=' }, { "v", '=' }, { "lr", 's' } },
+} rest_rules[OP_COUNT][3] = {
+    [OP_DROPOUT] = { { "seed", 'u' }, { "step", 'u' } },
+    [OP_QDQ] = { { "step", 'b' }, { "zero", 'b' } },
+    [OP_QDQ_GRAD_X] = { { "step", 'b' }, { "g", '=' }, { "zero", 'b' } },
+    [OP_LSQ_GRAD_STEP] = { { "step", 'b' }, { "g", '=' }, { "zero", 'b' } },
+    [OP_LSQ_GRAD_OFFSET] = { { "step", 'b' }, { "g", '=' }, { "zero", 'b' } },
+    [OP_COUNT_CLIPPED] = { { "step", 'b' }, { "zero", 'b' } },
+    [OP_PENALTY] = { { "step", 'b' } },
+    [OP_PENALTY_GRAD_X] = { { "step", 'b' }, { "g", 's' } },
+    [OP_PENALTY_GRAD_STEP] = { { "step", 'b' }, { "g", 's' } },
+    [OP_RELU_GRAD] = { { "g", '=' } },
+    [OP_SGD_VELOCITY] = { { "g", '=' }, { "p", '=' } },
+    [OP_SGD_STEP] = { { "g", '=' }, { "v", '=' }, { "lr", 's' } },
 };
+
+static bool want_rest(const Rule *r, Type x)
+{
+    const Value *v = r->v;
+    for (int32_t i = 1; i < v->n_in; i++) {
+        const char *name = rest_rules[v->op][i - 1].name;
+        bool        ok = false;
+        switch (rest_rules[v->op][i - 1].how) {
+        case '=':
+            ok = want_type(r, i, name, x, "the type of the first operand");
+            break;
+        case 'b':
+            ok = want_step(r, i, name, x.shape);
+            break;
+        case 's':
+            ok = want_type(r, i, name, scalar_type(DTYPE_F32), "a scalar");
+            break;
+        case 'u':
+            ok = want_type(r, i, name, scalar_type(DTYPE_U32), "a scalar");
+            break;
+        default:
+            DT_UNREACHABLE("operand %d of %s has no rule", i, ir_ops[v->op].text);
+        }
+        if (!ok)
+            return false;
+    }
+    return true;
+}
 
 bool infer_same(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
 {
@@ -118,28 +161,8 @@ bool infer_same(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
     }
     if (x.dtype != DTYPE_F32)
         return fail(&r, "the input is %s, expected f32", type_name(&r, x));
-    for (int32_t i = 1; i < v->n_in; i++) {
-        const char *name = same_rest[v->op][i - 1].name;
-        bool        ok = false;
-        switch (same_rest[v->op][i - 1].how) {
-        case '=':
-            ok = want_type(&r, i, name, x, "the type of the first operand");
-            break;
-        case 'b':
-            ok = want_step(&r, i, name, x.shape);
-            break;
-        case 's':
-            ok = want_type(&r, i, name, scalar_type(DTYPE_F32), "a scalar");
-            break;
-        case 'u':
-            ok = want_type(&r, i, name, scalar_type(DTYPE_U32), "a scalar");
-            break;
-        default:
-            DT_UNREACHABLE("operand %d of %s has no rule", i, ir_ops[v->op].text);
-        }
-        if (!ok)
-            return false;
-    }
+    if (!want_rest(&r, x) || !want_codes(&r))
+        return false;
     if (v->op == OP_DROPOUT && !(ir_float(v, A_P) < 1))
         return fail(&r, "p is %g, expected a probability below 1: nothing would be left", ir_float(v, A_P));
     return result(&r, x);
@@ -202,7 +225,7 @@ bool infer_broadcast(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
         return fail(&r, "x is %s and has no rows: count must say how many", type_name(&r, x));
     if (!target_type(&r, DTYPE_F32, rows, &t))
         return false;
-    if (!broadcasts(x.shape, t.shape, 1))
+    if (!broadcasts(x.shape, t.shape, axis_of(v)))
         return fail(&r, "%s cannot be repeated to %s", shape_name(&r, x.shape), shape_name(&r, t.shape));
     return result(&r, t);
 }
@@ -282,6 +305,8 @@ static bool kept_type(const Rule *r, Shape x, const char *keep)
         return fail(r, "keep is \"%s\", but %s has no such dimension", keep, shape_name(r, x));
     if (str_eq(keep, "c"))
         return result(r, vector_type(x.dim[1]));
+    if (str_eq(keep, "o"))
+        return result(r, vector_type(x.dim[0]));
     if (str_eq(keep, "n"))
         return result(r, matrix_type(DTYPE_F32, x.dim[0], 1));
     return result(r, x.rank == 2 ? matrix_type(DTYPE_F32, x.dim[0], x.dim[1]) : image_type(x.dim[0], x.dim[1], 1, 1));
@@ -298,14 +323,58 @@ bool infer_reduce(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
     return kept_type(&r, x.shape, ir_text(v, A_KEEP));
 }
 
-bool infer_lsq_step(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+bool infer_grid_reduce(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
 {
     Rule r = RULE;
     Type x = in_type(&r, 0);
     if (x.dtype != DTYPE_F32)
         return fail(&r, "x is %s, expected f32", type_name(&r, x));
-    return want_step(&r, 1, "step", x.shape) && want_type(&r, 2, "g", x, "the type of x") &&
-           kept_type(&r, x.shape, ir_text(v, A_KEEP));
+    return want_rest(&r, x) && want_codes(&r) && kept_type(&r, x.shape, ir_text(v, A_KEEP));
+}
+
+/* x or q may be a scalar: the gradient of one side is 0 where the other was taken. */
+bool infer_quant_noise(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    static const char *const names[] = { "x", "q" };
+    Rule                     r = RULE;
+    Type                     x = in_type(&r, 0).shape.rank > 0 ? in_type(&r, 0) : in_type(&r, 1);
+    for (int32_t i = 0; i < 2; i++)
+        if (in_type(&r, i).dtype != DTYPE_F32 || in_type(&r, i).shape.rank > 0)
+            if (!want_type(&r, i, names[i], x, "the type of the other"))
+                return false;
+    Type scalar = scalar_type(DTYPE_U32);
+    return want_type(&r, 2, "seed", scalar, "a scalar") && want_type(&r, 3, "step", scalar, "a scalar") &&
+           result(&r, x);
+}
+
+static bool want_vector(const Rule *r)
+{
+    Type x = in_type(r, 0);
+    return (x.dtype == DTYPE_F32 && x.shape.rank == 1) || fail(r, "x is %s, expected f32[G]", type_name(r, x));
+}
+
+bool infer_repeat(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t n;
+    if (!want_vector(&r))
+        return false;
+    if (!dt_mul64(in_dim(&r, 0, 0), ir_int(v, A_COUNT), &n) || n > DT_MAX_DIM)
+        return fail(&r, "%lld numbers %lld times are too many", (long long)in_dim(&r, 0, 0),
+                    (long long)ir_int(v, A_COUNT));
+    return result(&r, vector_type(n));
+}
+
+bool infer_repeat_grad(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t count = ir_int(v, A_COUNT);
+    if (!want_vector(&r))
+        return false;
+    if (in_dim(&r, 0, 0) % count != 0)
+        return fail(&r, "x has %lld numbers, which is no multiple of %lld", (long long)in_dim(&r, 0, 0),
+                    (long long)count);
+    return result(&r, vector_type(in_dim(&r, 0, 0) / count));
 }
 
 bool infer_bn_stat(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)

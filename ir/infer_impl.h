@@ -141,10 +141,16 @@ static inline bool broadcasts(Shape s, Shape to, int64_t axis)
     return true;
 }
 
+/* Which dimension of the result a rank-1 operand runs along. */
+static inline int64_t axis_of(const Value *v)
+{
+    return ir_attr_index(v->op, A_AXIS) >= 0 ? ir_int(v, A_AXIS) : 1;
+}
+
 static inline bool want_step(const Rule *r, int32_t i, const char *name, Shape x)
 {
     Type t = in_type(r, i);
-    if (t.dtype == DTYPE_F32 && broadcasts(t.shape, x, 1) && (t.shape.rank == 0 || !shape_eq(t.shape, x)))
+    if (t.dtype == DTYPE_F32 && broadcasts(t.shape, x, axis_of(r->v)) && (t.shape.rank == 0 || !shape_eq(t.shape, x)))
         return true;
     fail(r, "%s is %s, expected an f32 scalar or one number for each channel of %s", name, type_name(r, t),
          shape_name(r, x));

@@ -32,10 +32,14 @@ typedef int32_t ValueId;
 
 /* What a step is for: one network gives three graphs that share params and states. */
 typedef enum StepKind {
-    STEP_TRAIN, /* forward with batch statistics, backward, optimizer */
-    STEP_EVAL,  /* forward with running statistics */
-    STEP_INIT   /* forward of the first batch that gives each step size its first value */
+    STEP_TRAIN,   /* forward with batch statistics, backward, optimizer */
+    STEP_EVAL,    /* forward with running statistics */
+    STEP_INIT,    /* forward of the first batch that gives each step size its first value */
+    STEP_OBSERVE, /* forward in float with running statistics; hands what quantizers would read to the host */
+    STEP_INSPECT, /* forward as in an evaluation; hands to the host how well each quantizer does */
+    STEP_COUNT
 } StepKind;
+const char *step_kind_name(StepKind k); /* "train", "eval", "init", "observe", "inspect" */
 
 /* ---- Types ----------------------------------------------------------------------------------------------------- */
 
@@ -76,7 +80,7 @@ typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_TEXT, ATTR_BOOL, ATTR_PADS } 
     X(MOMENTUM, "momentum", ATTR_FLOAT)                                                                                \
     X(P, "p", ATTR_FLOAT)         /* probability that an element is dropped */                                         \
     X(STREAM, "stream", ATTR_INT) /* random stream of this value */                                                    \
-    X(KEEP, "keep", ATTR_TEXT)    /* reductions: dimensions kept, "" or "c" or "nc" */                                 \
+    X(KEEP, "keep", ATTR_TEXT)    /* reductions: dimensions kept, "", "c", "nc", "n" or "o" */                         \
     X(SCALE, "scale", ATTR_FLOAT) /* a factor */                                                                       \
     X(COUNT, "count", ATTR_INT)   /* how many elements a mean was taken over */                                        \
     X(CHANNELS, "channels", ATTR_INT)                                                                                  \
@@ -84,15 +88,18 @@ typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_TEXT, ATTR_BOOL, ATTR_PADS } 
     X(W, "w", ATTR_INT)                                                                                                \
     X(LO, "lo", ATTR_INT) /* integer clip limits of a quantizer, n and p of the papers */                              \
     X(HI, "hi", ATTR_INT)                                                                                              \
-    X(METHOD, "method", ATTR_TEXT)                                                                                     \
     X(BITS, "bits", ATTR_INT)                                                                                          \
-    X(ROLE, "role", ATTR_TEXT) /* "weight" or "act" */                                                                 \
-    X(ROW, "row", ATTR_INT)    /* which recipe row made it */                                                          \
-    X(AXIS, "axis", ATTR_INT)  /* which dimension a rank-1 operand runs along */                                       \
-    X(INIT, "init", ATTR_TEXT) /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */        \
+    X(ENDS, "ends", ATTR_TEXT)   /* which values at the ends of a quantizer's range pass a gradient */                 \
+    X(ROUND, "round", ATTR_BOOL) /* false: a quantizer that clips and does not round */                                \
+    X(BLOCK, "block", ATTR_INT)  /* neighbours that share one random draw */                                           \
+    X(FORM, "form", ATTR_TEXT)   /* of a penalty: row of the table in body_penalty.c */                                \
+    X(ROLE, "role", ATTR_TEXT)   /* "weight" or "act" */                                                               \
+    X(ROW, "row", ATTR_INT)      /* which recipe row made it */                                                        \
+    X(AXIS, "axis", ATTR_INT)    /* which dimension a rank-1 operand runs along */                                     \
+    X(INIT, "init", ATTR_TEXT)   /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */      \
     X(FAN, "fan", ATTR_INT)                                                                                            \
     X(VALUE, "value", ATTR_FLOAT) /* const, and init="value" */                                                        \
-    X(GROUP, "group", ATTR_TEXT)  /* optimizer group of a param: weight, bias, norm, step */                           \
+    X(GROUP, "group", ATTR_TEXT)  /* optimizer group of a param: weight, bias, norm, step, offset */                   \
     X(DECAY, "decay", ATTR_FLOAT)                                                                                      \
     X(NESTEROV, "nesterov", ATTR_BOOL)                                                                                 \
     X(FLOOR, "floor", ATTR_FLOAT) /* lower bound kept by an update */
@@ -145,6 +152,7 @@ typedef enum Traits {
     T_COMMUTES = 1 << 10,
     T_EXACT = 1 << 11, /* result lies on a grid: compared by equality */
     T_INIT = 1 << 12,  /* computes the first value of a state from the first batch */
+    T_STOP = 1 << 13,  /* a constant to whoever differentiates, whatever it was computed from */
 } Traits;
 
 /* Result type from inputs and attributes. False: reported at `at`, first word the op's name. */
@@ -288,6 +296,7 @@ typedef struct Builder {
 /* Infers the type; VALUE_NONE: reported through b->d. The variadic tail of the macro are AttrSets. */
 ValueId ir_emit_(Builder *b, OpCode op, const ValueId *in, int32_t n_in, const AttrSet *attrs, int32_t n_attrs);
 #define IR_IN(...) (const ValueId[]){ __VA_ARGS__ }, (int32_t)(sizeof((ValueId[]){ __VA_ARGS__ }) / sizeof(ValueId))
+#define IR_INS(in, n) in, n /* the same of an array */
 #define ir_emit(b, op, ins, ...)                                                                                       \
     ir_emit_((b), (op), ins, (const AttrSet[]){ { ATTR_COUNT, { 0 } }, ##__VA_ARGS__ } + 1,                            \
              (int32_t)(sizeof((const AttrSet[]){ { ATTR_COUNT, { 0 } }, ##__VA_ARGS__ }) / sizeof(AttrSet)) - 1)
@@ -352,6 +361,7 @@ struct BodyCtx {
     const Coord *out;  /* NEST: the logical coordinates of the output element (rank of v) */
     Affine       flat; /* logical flat index of the output element when it is affine (RANDOM) */
     void        *user;
+    KVal (*index)(BodyCtx *c); /* ... and when it is not: as an i32; NULL: it is */
     /* NEST: element `at` (one Coord a dimension of input i) of input i; 0 where guard (KVAL_NONE: always) is false. */
     KVal (*load)(BodyCtx *c, int32_t i, const Coord *at, KVal guard);
     /* a new seq axis for a loop */
@@ -382,6 +392,11 @@ bool ir_verify(const Graph *g, Phase phase, Diag *d);
 /* Line diff of two texts in unified form (3 lines of context); "" when equal. */
 void    text_diff(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text);
 Hash128 ir_hash(const Graph *g);
+
+/* Is there a penalty of this form (body_penalty.c)? */
+bool ir_is_penalty(const char *form);
+/* What LSQ takes the gradient of a step times: n elements share it (grad_quant.c). */
+double ir_lsq_scale(int64_t bits, int64_t hi, double n);
 
 /* docs/ops.md from the tables. */
 void ir_ops_doc(Str *out);

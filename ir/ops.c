@@ -36,11 +36,14 @@ enum { MAX_WINDOW = 1024 }; /* strides, paddings and kernels: far above any use,
                      INT_(W, 0, 0, DT_MAX_DIM, "width of the result; 0 with h = 0")
 #define EPS_         FLOAT_(EPS, 1e-5, 0, 1, "added to the variance")
 #define COUNT_       INT_REQ(COUNT, 1, 1e15, "elements that each channel's mean was taken over")
-#define REDUCE_      TEXT_(KEEP, "", "|c|nc|n", "dimensions kept"), FLOAT_(SCALE, 1, 0, 0, "factor of the sum")
+#define REDUCE_      TEXT_(KEEP, "", "|c|nc|n|o", "dimensions kept"), FLOAT_(SCALE, 1, 0, 0, "factor of the sum")
 #define BITS_        INT_REQ(BITS, 2, 8, "width of the code")
 #define HI_          INT_REQ(HI, 1, 65535, "largest code")
-#define QDQ_         INT_REQ(LO, -65536, 0, "smallest code"), HI_, BITS_, \
-                     TEXT_(METHOD, "lsq", NULL, "row of the table of methods"), \
+#define AXIS_        INT_(AXIS, 1, 0, DT_MAX_RANK - 1, "dimension that a rank-1 operand runs along")
+#define RANGE_       INT_REQ(LO, -65536, 65534, "smallest code, below hi"), HI_
+#define GRID_        RANGE_, AXIS_, BOOL_(ROUND, true, "false: clipped, not rounded")
+#define ENDS_        TEXT_(ENDS, "open", "open|code", "which x pass a gradient: lo < t < hi, or those whose code is not clipped")
+#define QDQ_         GRID_, ENDS_, BITS_, \
                      TEXT_(ROLE, "weight", "weight|act", "what is quantized"), \
                      INT_(ROW, -1, -2, 1e6, "recipe row that asked for it; -1: the default, -2: the rule for the edges")
 
@@ -49,7 +52,7 @@ static const AttrDef attrs_PARAM[] = {
     TEXT_(INIT, "zeros", "zeros|ones|kaiming|torch|value", "first value; kaiming: N(0, 2 / fan), torch: U(-1, 1) / sqrt(fan)"),
     INT_(FAN, 0, 0, 1e15, "fan in, for init"),
     FLOAT_(VALUE, 0, 0, 0, "number of init=\"value\""),
-    TEXT_(GROUP, "weight", "weight|bias|norm|step", "optimizer group"),
+    TEXT_(GROUP, "weight", "weight|bias|norm|step|offset", "optimizer group"),
     END_
 };
 static const AttrDef attrs_STATE[] = {
@@ -62,13 +65,13 @@ static const AttrDef attrs_CONV[]          = { CONV_, END_ };
 static const AttrDef attrs_CONV_GRAD_X[]   = { CONV_, TARGET_HW_, END_ };
 static const AttrDef attrs_CONV_GRAD_W[]   = { CONV_, INT_REQ(KERNEL, 1, MAX_WINDOW, "window, square"), END_ };
 static const AttrDef attrs_BATCHNORM[]     = { EPS_, END_ };
-static const AttrDef attrs_AXIS[]          = { INT_(AXIS, 1, 0, DT_MAX_RANK - 1, "dimension that a rank-1 operand runs along"), END_ };
+static const AttrDef attrs_AXIS[]          = { AXIS_, END_ };
 static const AttrDef attrs_FACTOR[]        = { FLOAT_(SCALE, 1, 0, 0, "the factor"), END_ };
 static const AttrDef attrs_POOL[]          = { POOL_, END_ };
 static const AttrDef attrs_POOL_GRAD[]     = { POOL_, TARGET_HW_, END_ };
 static const AttrDef attrs_SHAPE[]         = { SHAPE_, END_ };
 static const AttrDef attrs_TARGET[]        = {
-    FLOAT_(SCALE, 1, 0, 0, "the factor"), SHAPE_,
+    FLOAT_(SCALE, 1, 0, 0, "the factor"), SHAPE_, AXIS_,
     INT_(COUNT, 0, 0, DT_MAX_DIM, "rows N of the result, for an x that has none (a scalar, [C])"),
     END_
 };
@@ -88,9 +91,22 @@ static const AttrDef attrs_EMA[]           = {
 };
 static const AttrDef attrs_QDQ[]           = { QDQ_, END_ };
 static const AttrDef attrs_CODES[] = {
-    INT_REQ(LO, -128, 0, "smallest code"), INT_REQ(HI, 1, 255, "largest code; above 127 only with lo = 0"), END_
+    INT_REQ(LO, -128, 0, "smallest code"), INT_REQ(HI, 1, 255, "largest code; above 127 only with lo = 0"), AXIS_, END_
 };
-static const AttrDef attrs_QDQ_REDUCE[]    = { QDQ_, REDUCE_, END_ };
+static const AttrDef attrs_QDQ_GRAD[]      = { GRID_, ENDS_, END_ };
+static const AttrDef attrs_GRID_REDUCE[]   = { GRID_, REDUCE_, END_ };
+static const AttrDef attrs_RANGE[]         = { RANGE_, END_ };
+static const AttrDef attrs_HI[]            = { HI_, END_ };
+static const AttrDef attrs_REPEAT[]        = { INT_REQ(COUNT, 1, DT_MAX_DIM, "how often each number is repeated"), END_ };
+static const AttrDef attrs_NOISE[] = {
+    FLOAT_REQ(P, 0, 1, "probability that a block is quantized"),
+    INT_(STREAM, 0, 0, UINT32_MAX, "random stream of this value"),
+    INT_(BLOCK, 1, 1, DT_MAX_DIM, "neighbours, in logical order, that share a draw"),
+    END_
+};
+#define PENALTY_     TEXT_(FORM, "qsin", "qsin|msqe", "which regularizer; see ir/body_penalty.c"), RANGE_, AXIS_
+static const AttrDef attrs_PENALTY[]       = { PENALTY_, REDUCE_, END_ };
+static const AttrDef attrs_PENALTY_GRAD[]  = { PENALTY_, FLOAT_(SCALE, 1, 0, 0, "the factor"), END_ };
 static const AttrDef attrs_LSQ_INIT[]      = { HI_, BITS_, END_ };
 static const AttrDef attrs_SGD[] = {
     FLOAT_(MOMENTUM, 0, 0, 1, "weight of the old velocity"),
@@ -283,6 +299,21 @@ const int64_t *ir_pads(const Value *v, AttrId id)
 
 /* ---- Checks at start ------------------------------------------------------------------------------------------- */
 
+/* Every form of a penalty that a text may name has its rules. */
+static bool check_forms(const OpInfo *info, const AttrDef *def, Diag *d)
+{
+    bool ok = true;
+    for (const char *at = def->choices; *at; at += *at == '|') {
+        const char *form = arena_printf(&d->arena, "%.*s", (int)strcspn(at, "|"), at);
+        if (!ir_is_penalty(form)) {
+            diag_error(d, LOC_NONE, "op table: %s: no rules for the form %s", info->text, form);
+            ok = false;
+        }
+        at += strlen(form);
+    }
+    return ok;
+}
+
 static bool check_attrs(const OpInfo *info, Diag *d)
 {
     bool ok = true;
@@ -298,6 +329,8 @@ static bool check_attrs(const OpInfo *info, Diag *d)
                 ok = false;
             }
         }
+        if (def->id == A_FORM)
+            ok = check_forms(info, def, d) && ok;
         if (!def->required)
             ok = ir_attr_check(info->text, def, def->fallback, d, LOC_NONE) && ok;
     }

@@ -1,6 +1,6 @@
 /* ops_impl.h: what the files of ir/ share and nobody else needs: the rules that rows of ops.def name, and helpers.
  *
- * One group of rules a column: infer_* in infer.c, grad_* in grad.c, body_* and final_* in body.c. A name that is
+ * One group of rules a column: infer_* in infer.c, grad_* in grad*.c, body_* and final_* in body*.c. A name that is
  * missing here fails to compile in ops.c; one that is defined nowhere fails to link. Tested by tests/unit/test_ir.c
  * (ir_check_tables). */
 #ifndef DETENT_IR_OPS_IMPL_H
@@ -17,20 +17,27 @@
 INFER(infer_leaf) INFER(infer_scalar) INFER(infer_assign) INFER(infer_output) INFER(infer_conv2d)
 INFER(infer_linear) INFER(infer_batchnorm) INFER(infer_same) INFER(infer_eltwise) INFER(infer_pool)
 INFER(infer_gap) INFER(infer_reshape) INFER(infer_shortcut) INFER(infer_xent) INFER(infer_mse) INFER(infer_row)
-INFER(infer_first) INFER(infer_reduce) INFER(infer_bn_stat) INFER(infer_bn_dgamma) INFER(infer_lsq_step)
+INFER(infer_first) INFER(infer_reduce) INFER(infer_bn_stat) INFER(infer_bn_dgamma) INFER(infer_grid_reduce)
 INFER(infer_conv2d_grad_x) INFER(infer_conv2d_grad_w) INFER(infer_linear_grad_x) INFER(infer_linear_grad_w)
+INFER(infer_quant_noise) INFER(infer_repeat) INFER(infer_repeat_grad)
 INFER(infer_quantize) INFER(infer_conv2d_int) INFER(infer_linear_int) INFER(infer_tap) INFER(infer_pool_grad) INFER(infer_broadcast) INFER(infer_shortcut_grad)
 
 GRAD(grad_conv2d) GRAD(grad_linear) GRAD(grad_batchnorm) GRAD(grad_relu) GRAD(grad_add) GRAD(grad_sub)
 GRAD(grad_mul) GRAD(grad_scale) GRAD(grad_maxpool) GRAD(grad_avgpool) GRAD(grad_gap) GRAD(grad_reshape)
 GRAD(grad_dropout) GRAD(grad_shortcut) GRAD(grad_xent) GRAD(grad_mse) GRAD(grad_reduce_sum) GRAD(grad_qdq)
+GRAD(grad_bn_mean) GRAD(grad_bn_var) GRAD(grad_bn_scale) GRAD(grad_bn_shift) GRAD(grad_affine)
+GRAD(grad_quant_noise) GRAD(grad_grad_scale) GRAD(grad_repeat) GRAD(grad_penalty)
 
 BODY(body_const) BODY(body_relu) BODY(body_add) BODY(body_sub) BODY(body_mul) BODY(body_scale)
 BODY(body_maxpool) BODY(body_avgpool) BODY(body_gap) BODY(body_dropout) BODY(body_shortcut)
 BODY(body_logsumexp) BODY(body_pick) BODY(body_correct) BODY(body_xent_grad) BODY(body_pass) BODY(body_mul1)
 BODY(body_abs) BODY(body_bn_mean) BODY(body_bn_var) BODY(body_bn_scale) BODY(body_bn_shift) BODY(body_affine)
 BODY(body_bn_dgamma) BODY(body_bn_grad_x) BODY(body_bn_grad_1) BODY(body_affine2) BODY(body_rsqrt_mul)
+BODY(body_bn_fold) BODY(body_bn_unfold) BODY(body_bn_deviation)
 BODY(body_ema) BODY(body_qdq) BODY(body_quantize) BODY(body_qdq_grad_x) BODY(body_lsq_grad_step) BODY(body_lsq_init)
+BODY(body_lsq_grad_offset) BODY(body_zero_point) BODY(body_quant_noise) BODY(body_repeat) BODY(body_repeat_grad) BODY(body_group_max)
+BODY(body_max_step) BODY(body_range_step) BODY(body_range_zero) BODY(body_penalty) BODY(body_penalty_grad_x)
+BODY(body_penalty_grad_step) BODY(body_count_clipped) BODY(body_squared_error) BODY(body_count_nonfinite)
 BODY(body_relu_grad) BODY(body_maxpool_tap) BODY(body_maxpool_grad) BODY(body_avgpool_grad)
 BODY(body_shortcut_grad) BODY(body_sgd_velocity) BODY(body_sgd_step) BODY(body_relayout)
 

@@ -271,11 +271,14 @@ void kb_end(KBuilder *b);
 Kernel *kernel_expand(Arena *a, const Kernel *k);
 /* Merges neighbouring axes of one kind (n, h, w -> p) where every address lets it; drops axes of extent 1. */
 void kernel_collapse(Kernel *k);
-/* One kernel over `n` kernels that differ only in extents, address constants, float constants and buffers' sizes:
+/* One kernel over `n` kernels that differ only in extents, address constants, constants and buffers' sizes:
  * buffer j of part i lies at element base[i * n_bufs + j] of the merged buffer j, whose size is elems[j].
  * NULL: they differ in more than that (`*why` says what). A part without a vec axis cannot be merged. */
 Kernel *kernel_merge_segments(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems,
                               const char **why);
+/* The same, where an `index` without axes stands for the place of a part among others: index[i] is added to it. */
+Kernel *kernel_merge_placed(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems,
+                            const int64_t *index, const char **why);
 
 /* ---- Text, checks, cost ---------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* merge.c: kernel_merge_segments. Kernels that differ only in numbers become one over a table of those numbers:
- * extents, where tensors begin, float constants.
+ * extents, where tensors begin, constants.
  *
  * The bodies are walked side by side. Constants are not compared where they stand but where they are used, since a part
  * in which two constants happen to be alike has one instruction less (build.c merges equal ones).
@@ -21,7 +21,7 @@ typedef struct Merge {
     Arena         *arena;
     Kernel *const *parts;
     int32_t        n;
-    const int64_t *base;
+    const int64_t *base, *index;
     KBuilder       b;      /* makes the result */
     KVal         **map;    /* map[part][value]: the value of the result */
     int64_t       *values; /* one number over all parts */
@@ -150,29 +150,51 @@ static void merge_axes(Merge *m)
 
 /* ---- Instructions ------------------------------------------------------------------------------------------------ */
 
-/* `used` holds the ids of one argument in all parts. Constants become a constant or a column of the table, other values
- * must be the same value. */
+/* Integers that differ: a column, read as an index is. It wraps to 32 bits, so a u32 may be written as an i32. */
+static KVal int_constant(Merge *m, KType type)
+{
+    KInst in = kernel_inst(K_INDEX);
+    in.type = KT_I32;
+    in.addr = affine_const(0);
+    in.addr.seg_col = extent_column(m, "number", m->values);
+    KVal v = kb_inst(&m->b, in);
+    return type == KT_I32 ? v : kb_cvt(&m->b, KT_U32, v);
+}
+
+/* Constants become a constant or a column of the table. */
+static bool merge_constants(Merge *m, const KVal *used, KVal *out)
+{
+    const KInst *first = &m->parts[0]->insts.at[used[0]];
+    bool         equal = true;
+    for (int32_t i = 0; i < m->n; i++) {
+        const KInst *in = &m->parts[i]->insts.at[used[i]];
+        if (in->op != K_CONST || in->type != first->type)
+            return differ(m, i, "what an instruction uses");
+        equal = equal && in->imm.u == first->imm.u;
+        m->floats[i] = in->imm.f;
+        m->values[i] = in->imm.i;
+        if (!equal && in->type == KT_BOOL)
+            return differ(m, i, "a bool");
+    }
+    if (equal)
+        *out = kb_inst(&m->b, *first);
+    else
+        *out = first->type == KT_F32 ? kb_segf(&m->b, float_column(m, m->floats)) : int_constant(m, first->type);
+    return true;
+}
+
+/* `used` holds the ids of one argument in all parts: constants, or the same value. */
 static bool merge_value(Merge *m, const KVal *used, KVal *out)
 {
     *out = KVAL_NONE;
     if (used[0] == KVAL_NONE)
         return true;
-    const KInst *first = &m->parts[0]->insts.at[used[0]];
-    bool         equal = true;
-    for (int32_t i = 0; i < m->n; i++) {
-        const KInst *in = &m->parts[i]->insts.at[used[i]];
-        bool         both = in->op == K_CONST && first->op == K_CONST && in->type == first->type;
-        if (!both && (in->op == K_CONST || first->op == K_CONST || m->map[i][used[i]] != m->map[0][used[0]]))
+    if (m->parts[0]->insts.at[used[0]].op == K_CONST)
+        return merge_constants(m, used, out);
+    *out = m->map[0][used[0]];
+    for (int32_t i = 0; i < m->n; i++)
+        if (m->parts[i]->insts.at[used[i]].op == K_CONST || m->map[i][used[i]] != *out)
             return differ(m, i, "what an instruction uses");
-        equal = equal && (!both || in->imm.u == first->imm.u);
-        m->floats[i] = in->imm.f;
-        if (!equal && in->type != KT_F32)
-            return differ(m, i, "an integer constant");
-    }
-    if (first->op != K_CONST)
-        *out = m->map[0][used[0]];
-    else
-        *out = equal ? kb_inst(&m->b, *first) : kb_segf(&m->b, float_column(m, m->floats));
     return true;
 }
 
@@ -181,12 +203,22 @@ static bool has_address(const KInst *in)
     return in->op == K_LOAD || in->op == K_STORE || in->op == K_INDEX;
 }
 
+static bool has_axes(const Affine *a)
+{
+    for (int32_t i = 0; i < KERNEL_MAX_AXES; i++)
+        if (a->coef[i] != 0)
+            return true;
+    return false;
+}
+
 /* The address of instruction at[i] in each part i: a constant part that differs becomes a column. */
 static void merge_address(Merge *m, const KInst *const *at, KInst *out)
 {
     const Kernel *k = m->b.k;
     for (int32_t i = 0; i < m->n; i++)
-        m->values[i] = at[i]->addr.c0 + (out->buf < 0 ? 0 : m->base[(int64_t)i * k->bufs.len + out->buf]);
+        m->values[i] = at[i]->addr.c0 + (out->buf >= 0 ? m->base[(int64_t)i * k->bufs.len + out->buf]
+                                         : m->index != NULL && !has_axes(&out->addr) ? m->index[i]
+                                                                                     : 0);
     const char *stem = out->buf < 0 ? "index" : k->bufs.at[out->buf].name;
     out->addr.seg_col = int_column(m, stem, m->values, &out->addr.c0);
 }
@@ -305,14 +337,15 @@ static bool merge_bodies(Merge *m)
     return merge_regions(m, final);
 }
 
-Kernel *kernel_merge_segments(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems,
-                              const char **why)
+Kernel *kernel_merge_placed(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems,
+                            const int64_t *index, const char **why)
 {
     DT_ASSERT(n > 0, "a merge of %d kernels", n);
     Merge m = { .arena = a,
                 .parts = parts,
                 .n = n,
                 .base = base,
+                .index = index,
                 .values = ARENA_ARRAY(a, int64_t, n),
                 .floats = ARENA_ARRAY(a, float, n) };
     bool  ok = true;
@@ -332,4 +365,10 @@ Kernel *kernel_merge_segments(Arena *a, Kernel *const *parts, int32_t n, const i
     }
     *why = m.why;
     return ok ? m.b.k : NULL;
+}
+
+Kernel *kernel_merge_segments(Arena *a, Kernel *const *parts, int32_t n, const int64_t *base, const int64_t *elems,
+                              const char **why)
+{
+    return kernel_merge_placed(a, parts, n, base, elems, NULL, why);
 }

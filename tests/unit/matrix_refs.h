@@ -2,7 +2,9 @@
  * ops' descriptions and the equations they cite, with nothing of the kernels in them. One function a row of ops.def.
  *
  * A point rule gets the operands of an element-wise op at one element (broadcast already). A sum rule gives what a
- * reduction adds up there, a finish rule what becomes of the sums. Everything else walks its tensors itself. */
+ * reduction adds up there, a finish rule what becomes of the sums. Everything else walks its tensors itself.
+ *
+ * Quantizers are in matrix_refs_quant.inc. */
 #ifndef DETENT_TESTS_MATRIX_REFS_H
 #define DETENT_TESTS_MATRIX_REFS_H
 
@@ -24,7 +26,7 @@ typedef struct Ref {
 
 typedef double (*RefPoint)(const Value *v, const double *x);
 typedef struct RefSums {
-    double  sum, square, most;
+    double  sum, square, most, least;
     int64_t n;
 } RefSums;
 typedef double (*RefFinish)(const Ref *r, RefSums s, int64_t k);
@@ -67,7 +69,7 @@ static void ref_points(Ref *r, RefPoint f)
 {
     for (int64_t i = 0; i < shape_elems(r->out_s); i++) {
         int64_t at[DT_MAX_RANK] = { 0 };
-        double  x[REF_MAX_INPUTS + 1];
+        double  x[REF_MAX_INPUTS + 1] = { 0 };
         ref_coords(r->out_s, i, at);
         for (int32_t k = 0; k < r->v->n_in; k++)
             x[k] = r->in[k][ref_operand(r->s[k], r->out_s.rank, ref_axis(r->v), at)];
@@ -79,7 +81,8 @@ static void ref_points(Ref *r, RefPoint f)
 /* Which element of the result an element of the operand goes to. */
 static int64_t ref_kept(Shape s, const char *keep, const int64_t at[DT_MAX_RANK])
 {
-    return str_eq(keep, "c") ? at[1] : str_eq(keep, "n") ? at[0] : str_eq(keep, "nc") ? at[0] * s.dim[1] + at[1] : 0;
+    bool first = str_eq(keep, "n") || str_eq(keep, "o");
+    return str_eq(keep, "c") ? at[1] : first ? at[0] : str_eq(keep, "nc") ? at[0] * s.dim[1] + at[1] : 0;
 }
 
 static void ref_reduce(Ref *r, const char *keep, RefPoint f, RefFinish finish)
@@ -88,15 +91,16 @@ static void ref_reduce(Ref *r, const char *keep, RefPoint f, RefFinish finish)
     RefSums *sums = calloc((size_t)n, sizeof(RefSums));
     for (int64_t i = 0; i < shape_elems(r->s[0]); i++) {
         int64_t at[DT_MAX_RANK] = { 0 };
-        double  x[REF_MAX_INPUTS];
+        double  x[REF_MAX_INPUTS] = { 0 };
         ref_coords(r->s[0], i, at);
         for (int32_t k = 0; k < r->v->n_in; k++)
-            x[k] = r->in[k][ref_operand(r->s[k], r->s[0].rank, 1, at)];
+            x[k] = r->in[k][ref_operand(r->s[k], r->s[0].rank, ref_axis(r->v), at)];
         double   term = f(r->v, x);
         RefSums *s = &sums[ref_kept(r->s[0], keep, at)];
         s->sum += term;
         s->square += term * term;
-        s->most = fmax(s->most, term);
+        s->most = s->n ? fmax(s->most, term) : term;
+        s->least = s->n ? fmin(s->least, term) : term;
         s->n++;
     }
     for (int64_t k = 0; k < n; k++)
@@ -115,6 +119,11 @@ static void ref_reduce(Ref *r, const char *keep, RefPoint f, RefFinish finish)
 #define F(id) ((double)(float)ir_float(v, A_##id))
 #define I(id) ((double)ir_int(v, A_##id))
 
+static double ref_folded_gamma(double gamma)
+{
+    return fabs(gamma) < (double)1e-8f ? (gamma < 0 ? -1 : 1) * (double)1e-8f : gamma;
+}
+
 /* clang-format off */
 POINT(ref_copy, x[0])
 POINT(ref_relu, isnan(x[0]) ? x[0] : x[0] > 0 ? x[0] : 0)
@@ -124,6 +133,9 @@ POINT(ref_mul, x[0] * x[1])
 POINT(ref_scale, F(SCALE) * x[0])
 POINT(ref_batchnorm, x[3] * (x[0] - x[1]) / sqrt(x[2] + F(EPS)) + x[4])
 POINT(ref_bn_scale, x[0] / sqrt(x[1] + F(EPS)))
+POINT(ref_bn_fold, ref_folded_gamma(x[0]) / sqrt(x[1] + F(EPS)))
+POINT(ref_bn_unfold, sqrt(x[1] + F(EPS)) / ref_folded_gamma(x[0]))
+POINT(ref_bn_deviation, sqrt(x[0] + F(EPS)))
 POINT(ref_bn_shift, x[0] - x[1] * x[2])
 POINT(ref_affine, x[0] * x[1] + x[2])
 POINT(ref_affine2, x[0] * x[1] + (x[2] * x[3] + x[4]))
@@ -149,35 +161,7 @@ static double ref_dropout(const Value *v, const double *x)
     return draw < ir_float(v, A_P) * 0x1p32 ? 0 : x[0] / (1 - ir_float(v, A_P));
 }
 
-/* x / step clipped and rounded half to even; a NaN has code 0. */
-static double ref_code(const Value *v, double x, double step)
-{
-    double t = x / step;
-    return isnan(t) ? 0 : nearbyint(fmin(fmax(t, I(LO)), I(HI)));
-}
-static double ref_quantize(const Value *v, const double *x)
-{
-    return ref_code(v, x[0], x[1]);
-}
-static double ref_qdq(const Value *v, const double *x)
-{
-    return x[1] * ref_code(v, x[0], x[1]);
-}
-static double ref_qdq_grad_x(const Value *v, const double *x)
-{
-    double t = x[0] / x[1];
-    return I(LO) < t && t < I(HI) ? x[2] : 0;
-}
-static double ref_lsq_grad_step(const Value *v, const double *x)
-{
-    double t = x[0] / x[1];
-    return x[2] * (t <= I(LO) ? I(LO) : t >= I(HI) ? I(HI) : nearbyint(t) - t);
-}
-static double ref_lsq_init(const Value *v, const double *x)
-{
-    double s = ir_int(v, A_BITS) < 6 ? 2 * x[0] / sqrt(I(HI)) : x[1] / I(HI);
-    return s < 1e-8 ? 1e-8 : s;
-}
+#include "tests/unit/matrix_refs_quant.inc"
 
 static double ref_decayed(const Value *v, double g, double p)
 {
@@ -207,6 +191,11 @@ static double finish_most(const Ref *r, RefSums s, int64_t k)
     (void)k;
     return ir_float(r->v, A_SCALE) * s.most;
 }
+static double finish_least(const Ref *r, RefSums s, int64_t k)
+{
+    (void)k;
+    return ir_float(r->v, A_SCALE) * s.least;
+}
 static double finish_sum(const Ref *r, RefSums s, int64_t k)
 {
     (void)r, (void)k;
@@ -228,26 +217,29 @@ static double finish_bn_var(const Ref *r, RefSums s, int64_t k)
     return s.square / (double)s.n - mean * mean;
 }
 
-static void ref_reduce_sum(Ref *r)
-{
-    ref_reduce(r, ir_text(r->v, A_KEEP), ref_copy, finish_scale);
-}
-static void ref_reduce_dot(Ref *r)
-{
-    ref_reduce(r, ir_text(r->v, A_KEEP), ref_mul, finish_scale);
-}
-static void ref_reduce_abs(Ref *r)
-{
-    ref_reduce(r, ir_text(r->v, A_KEEP), ref_abs, finish_scale);
-}
-static void ref_reduce_maxabs(Ref *r)
-{
-    ref_reduce(r, ir_text(r->v, A_KEEP), ref_abs, finish_most);
-}
-static void ref_lsq_step(Ref *r)
-{
-    ref_reduce(r, ir_text(r->v, A_KEEP), ref_lsq_grad_step, finish_scale);
-}
+/* The op's own `keep`. */
+#define KEEPING(name, term, finish)                                                                                    \
+    static void name(Ref *r)                                                                                           \
+    {                                                                                                                  \
+        ref_reduce(r, ir_text(r->v, A_KEEP), term, finish);                                                            \
+    }
+/* clang-format off */
+KEEPING(ref_reduce_sum, ref_copy, finish_scale)
+KEEPING(ref_reduce_dot, ref_mul, finish_scale)
+KEEPING(ref_reduce_abs, ref_abs, finish_scale)
+KEEPING(ref_reduce_max, ref_copy, finish_most)
+KEEPING(ref_reduce_min, ref_copy, finish_least)
+KEEPING(ref_reduce_maxabs, ref_abs, finish_most)
+KEEPING(ref_lsq_step, ref_lsq_grad_step, finish_scale)
+KEEPING(ref_lsq_offset, ref_lsq_grad_offset, finish_scale)
+KEEPING(ref_penalties, ref_penalty, finish_scale)
+KEEPING(ref_penalties_step, ref_penalty_grad_step, finish_scale)
+KEEPING(ref_count_clipped, ref_clipped, finish_scale)
+KEEPING(ref_squared_error, ref_square, finish_scale)
+KEEPING(ref_count_nonfinite, ref_nonfinite, finish_scale)
+/* clang-format on */
+#undef KEEPING
+
 static void ref_gap(Ref *r)
 {
     ref_reduce(r, "nc", ref_copy, finish_mean);
@@ -519,13 +511,34 @@ static void ref_xent_grads(Ref *r)
 /* ---- The rest
  * ----------------------------------------------------------------------------------------------------------- */
 
+/* [G] and [G count]: each number of the first belongs to `count` neighbours of the second. */
+static void ref_repeat(Ref *r)
+{
+    for (int64_t i = 0; i < shape_elems(r->out_s); i++)
+        r->out[i] = r->in[0][i / ref_attr(r, A_COUNT)];
+}
+static void ref_repeat_grad(Ref *r)
+{
+    ref_zero(r);
+    for (int64_t i = 0; i < shape_elems(r->s[0]); i++)
+        r->out[i / ref_attr(r, A_COUNT)] += r->in[0][i];
+}
+static void ref_group_max(Ref *r)
+{
+    for (int64_t i = 0; i < shape_elems(r->s[0]); i++) {
+        double *most = &r->out[i / ref_attr(r, A_COUNT)];
+        *most = i % ref_attr(r, A_COUNT) == 0 ? r->in[0][i] : fmax(*most, r->in[0][i]);
+    }
+}
+
 static void ref_same(Ref *r)
 {
     memcpy(r->out, r->in[r->v->n_in == 2 ? 1 : 0], sizeof(double) * (size_t)shape_elems(r->out_s));
 }
 
-/* data: what the operands hold, a letter each. x: numbers around 0 (special ones, too, in a second run), p: 1/2 to 3/2,
- * s: step sizes, l: labels, u: random seeds, t: taps, b: codes of a byte. */
+/* data: what the operands hold, a letter each. x: numbers around 0 (special ones, too, in a second run), w: some of
+ * them special in every run, p: 1/2 to 3/2,
+ * s: step sizes, z: zero points, l: labels, u: random seeds, t: taps, b: codes of a byte. */
 /* clang-format off */
 static const struct {
     RefPoint    point;
@@ -566,6 +579,9 @@ static const struct {
     [OP_BN_MEAN] = { NULL, ref_bn_mean, "xx", 1e-6 },
     [OP_BN_VAR] = { NULL, ref_bn_var, "xx", 1e-6 },
     [OP_BN_SCALE] = { ref_bn_scale, NULL, "xp", 1e-6 },
+    [OP_BN_FOLD] = { ref_bn_fold, NULL, "xp", 1e-6 },
+    [OP_BN_UNFOLD] = { ref_bn_unfold, NULL, "xp", 1e-6 },
+    [OP_BN_DEVIATION] = { ref_bn_deviation, NULL, "p", 1e-6 },
     [OP_BN_SHIFT] = { ref_bn_shift, NULL, "xxx", 1e-6 },
     [OP_AFFINE] = { ref_affine, NULL, "xxx", 1e-6 },
     [OP_BN_DGAMMA] = { NULL, ref_bn_gamma, "xxx", 1e-6 },
@@ -574,9 +590,27 @@ static const struct {
     [OP_AFFINE2] = { ref_affine2, NULL, "xxxxx", 1e-6 },
     [OP_RSQRT_MUL] = { ref_rsqrt_mul, NULL, "xp", 1e-6 },
     [OP_EMA] = { ref_ema, NULL, "xx", 1e-6 },
-    [OP_QDQ] = { ref_qdq, NULL, "xs", 1e-7 },
-    [OP_QDQ_GRAD_X] = { ref_qdq_grad_x, NULL, "xsx", 0 },
-    [OP_LSQ_GRAD_STEP] = { NULL, ref_lsq_step, "xsx", 1e-5 },
+    [OP_REDUCE_MAX] = { NULL, ref_reduce_max, "x", 1e-7 },
+    [OP_REDUCE_MIN] = { NULL, ref_reduce_min, "x", 1e-7 },
+    [OP_QDQ] = { ref_qdq, NULL, "xsz", 1e-7 },
+    [OP_QDQ_GRAD_X] = { ref_qdq_grad_x, NULL, "xsxz", 0 },
+    [OP_LSQ_GRAD_STEP] = { NULL, ref_lsq_step, "xsxz", 1e-5 },
+    [OP_LSQ_GRAD_OFFSET] = { NULL, ref_lsq_offset, "xsxz", 1e-6 },
+    [OP_ZERO_POINT] = { ref_zero_point, NULL, "xs", 0 },
+    [OP_QUANT_NOISE] = { ref_quant_noise, NULL, "xxuu", 0 },
+    [OP_GRAD_SCALE] = { ref_copy, NULL, "x", 0 },
+    [OP_REPEAT] = { NULL, ref_repeat, "x", 0 },
+    [OP_REPEAT_GRAD] = { NULL, ref_repeat_grad, "x", 1e-6 },
+    [OP_GROUP_MAX] = { NULL, ref_group_max, "x", 0 },
+    [OP_MAX_STEP] = { ref_max_step, NULL, "x", 1e-7 },
+    [OP_RANGE_STEP] = { ref_range_step, NULL, "xx", 0 },
+    [OP_RANGE_ZERO] = { ref_range_zero, NULL, "xx", 0 },
+    [OP_PENALTY] = { NULL, ref_penalties, "xs", 1e-5 },
+    [OP_PENALTY_GRAD_X] = { ref_penalty_grad_x, NULL, "xsx", 1e-5 },
+    [OP_PENALTY_GRAD_STEP] = { NULL, ref_penalties_step, "xsx", 1e-5 },
+    [OP_COUNT_CLIPPED] = { NULL, ref_count_clipped, "xsz", 1e-7 },
+    [OP_SQUARED_ERROR] = { NULL, ref_squared_error, "xx", 1e-6 },
+    [OP_COUNT_NONFINITE] = { NULL, ref_count_nonfinite, "w", 1e-7 },
     [OP_QUANTIZE] = { ref_quantize, NULL, "xs", 0 },
     [OP_CONV2D_INT] = { NULL, ref_conv_int, "bbs", 0 },
     [OP_LINEAR_INT] = { NULL, ref_conv_int, "bbs", 0 },

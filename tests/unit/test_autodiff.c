@@ -330,6 +330,88 @@ static void       test_quantizers(void **state)
     assert_true(fabs(ir_float(gradient(f, g, "sw"), A_SCALE) - 1 / sqrt(10 * 8 * 9 * 7.0)) < 1e-15);
 }
 
+/* Six outputs of a weight, a step for each three of them; an input with an offset. */
+static const char grouped_text[] = "  %0 = input \"image\" : f32[4x8x6x6]\n"
+                                   "  %1 = param \"sx\" {group=\"step\"} : f32[]\n"
+                                   "  %2 = param \"bx\" {group=\"offset\"} : f32[]\n"
+                                   "  %3 = zero_point %2, %1 {lo=0, hi=15} : f32[]\n"
+                                   "  %4 = qdq %0, %1, %3 {lo=0, hi=15, bits=4, role=\"act\"} : f32[4x8x6x6]\n"
+                                   "  %5 = param \"w\" : f32[6x8x3x3]\n"
+                                   "  %6 = param \"sw\" {group=\"step\"} : f32[2]\n"
+                                   "  %7 = grad_scale %6 {scale=0.1} : f32[2]\n"
+                                   "  %8 = repeat %7 {count=3} : f32[6]\n"
+                                   "  %9 = qdq %5, %8 {lo=-8, hi=7, bits=4, axis=0, ends=\"code\"} : f32[6x8x3x3]\n"
+                                   "  %10 = conv2d %4, %9 : f32[4x6x4x4]\n"
+                                   "  %11 = reduce_sum %10 : f32[]\n"
+                                   "  output %11 \"loss\"\n"
+                                   "  %12 = penalty %5, %8 {lo=-8, hi=7, axis=0, scale=0.5} : f32[]\n";
+
+/* A step of a group counts all elements of the group; an offset is trained through its zero point. */
+static void test_shared_steps(void **state)
+{
+    Fixture     *f = *state;
+    Graph       *g = differentiated(f, grouped_text);
+    const Value *dw = gradient(f, g, "w"), *dsw = gradient(f, g, "sw"), *dbx = gradient(f, g, "bx");
+    assert_op(dw, OP_QDQ_GRAD_X);
+    assert_string_equal(ir_text(dw, A_ENDS), "code");
+    assert_int_equal(ir_int(dw, A_AXIS), 0);
+    assert_op(dsw, OP_SCALE);
+    assert_true(ir_float(dsw, A_SCALE) == 0.1);
+    assert_op(in(g, dsw, 0), OP_REPEAT_GRAD);
+    const Value *each = in(g, in(g, dsw, 0), 0);
+    assert_op(each, OP_LSQ_GRAD_STEP);
+    assert_string_equal(ir_text(each, A_KEEP), "o");
+    assert_true(fabs(ir_float(each, A_SCALE) - 1 / sqrt(3 * 8 * 9 * 7.0)) < 1e-15);
+    assert_op(dbx, OP_REDUCE_SUM);
+    assert_true(ir_float(dbx, A_SCALE) == ir_float(gradient(f, g, "sx"), A_SCALE));
+    assert_op(in(g, dbx, 0), OP_LSQ_GRAD_OFFSET);
+    assert_int_equal(in(g, dbx, 0)->n_in, 4);
+    assert_int_equal(in(g, dbx, 0)->in[3], 3);
+    assert_int_equal(count(g, OP_PENALTY_GRAD_X), 0); /* it is no output of that name */
+}
+
+/* What is called "penalty:..." is made small together with the loss. */
+static void test_penalties(void **state)
+{
+    Fixture     *f = *state;
+    Graph       *g = differentiated(f, arena_printf(&f->arena, "%s  output %%12 \"penalty:w\"\n", grouped_text));
+    const Value *dw = gradient(f, g, "w"), *dsw = in(g, gradient(f, g, "sw"), 0);
+    assert_op(dw, OP_ADD);
+    assert_int_equal(count(g, OP_PENALTY_GRAD_X), 1);
+    assert_op(dsw, OP_REPEAT_GRAD);
+    assert_op(in(g, dsw, 0), OP_ADD);
+    for (int32_t i = 0; i < g->order.len; i++) {
+        const Value *v = ir_value(g, g->order.at[i]);
+        if (v->op != OP_PENALTY_GRAD_STEP && v->op != OP_PENALTY_GRAD_X)
+            continue;
+        assert_true(ir_float(v, A_SCALE) == 0.5 && ir_int(v, A_AXIS) == 0);
+        assert_string_equal(v->op == OP_PENALTY_GRAD_X ? "o" : ir_text(v, A_KEEP), "o");
+    }
+}
+
+/* Ranges that follow the values are constants: nothing is differentiated through them. */
+static void test_ranges_stop(void **state)
+{
+    static const char text[] = "  %0 = input \"image\" : f32[4x8]\n"
+                               "  %1 = param \"w\" : f32[6x8]\n"
+                               "  %2 = reduce_maxabs %1 : f32[]\n"
+                               "  %3 = max_step %2 {hi=7} : f32[]\n"
+                               "  %4 = qdq %1, %3 {lo=-7, hi=7, bits=4, axis=0, ends=\"code\"} : f32[6x8]\n"
+                               "  %5 = linear %0, %4 : f32[4x6]\n"
+                               "  %6 = reduce_min %5 : f32[]\n"
+                               "  %7 = reduce_max %5 : f32[]\n"
+                               "  %8 = range_step %6, %7 {lo=-8, hi=7} : f32[]\n"
+                               "  %9 = range_zero %6, %7 {lo=-8, hi=7} : f32[]\n"
+                               "  %10 = qdq %5, %8, %9 {lo=-8, hi=7, bits=4, role=\"act\", ends=\"code\"} : f32[4x6]\n"
+                               "  %11 = reduce_sum %10 : f32[]\n"
+                               "  output %11 \"loss\"\n";
+    Fixture          *f = *state;
+    Graph            *g = differentiated(f, text);
+    assert_op(gradient(f, g, "w"), OP_QDQ_GRAD_X);
+    assert_int_equal(count(g, OP_QDQ_GRAD_X), 2);
+    assert_int_equal(count(g, OP_LSQ_GRAD_STEP) + count(g, OP_LSQ_GRAD_OFFSET) + count(g, OP_ADD), 0);
+}
+
 static const char pools_text[] = "  %0 = param \"p\" : f32[2x4x9x9]\n"
                                  "  %1 = maxpool %0 {kernel=3, stride=2} : f32[2x4x4x4]\n"
                                  "  %2 = avgpool %1 : f32[2x4x2x2]\n"
@@ -398,6 +480,21 @@ static void test_refusals(void **state)
           "  %6 = reduce_sum %5 : f32[]\n"
           "  output %6 \"loss\"\n",
           "net.c:6: error: batchnorm: there is no gradient of mean and var that are not bn_mean and bn_var of x" },
+        { "  %0 = param \"p\" : f32[2x3]\n"
+          "  %1 = param \"s\" : f32[]\n"
+          "  %2 = param \"z\" : f32[]\n"
+          "  %3 = qdq %0, %1, %2 {lo=0, hi=15, bits=4} : f32[2x3] loc(\"net.c\":6)\n"
+          "  %4 = reduce_sum %3 : f32[]\n"
+          "  output %4 \"loss\"\n",
+          "net.c:6: error: qdq: the zero point is trained, but is no zero_point of an offset" },
+        { "  %0 = param \"p\" : f32[2x3]\n"
+          "  %1 = param \"s\" : f32[]\n"
+          "  %2 = penalty %0, %1 {lo=0, hi=15, keep=\"o\"} : f32[2] loc(\"net.c\":6)\n"
+          "  %3 = input \"r\" : f32[3x2]\n"
+          "  %4 = mul %3, %2 : f32[3x2]\n"
+          "  %5 = reduce_sum %4 : f32[]\n"
+          "  output %5 \"loss\"\n",
+          "net.c:6: error: penalty: there is a gradient of one number alone, this is keep=\"o\"" },
     };
     Fixture *f = *state;
     for (int32_t i = 0; i < DT_COUNT(cases); i++) {
@@ -483,10 +580,10 @@ static void test_decompose(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_every_param),        TEST(test_places),      TEST(test_conv),      TEST(test_sums),
-        TEST(test_broadcast_operands), TEST(test_reduce_kept), TEST(test_batchnorm), TEST(test_batchnorm_frozen),
-        TEST(test_quantizers),         TEST(test_shapes),      TEST(test_refusals),  TEST(test_optimizer),
-        TEST(test_decompose),
+        TEST(test_every_param),        TEST(test_places),       TEST(test_conv),      TEST(test_sums),
+        TEST(test_broadcast_operands), TEST(test_reduce_kept),  TEST(test_batchnorm), TEST(test_batchnorm_frozen),
+        TEST(test_quantizers),         TEST(test_shapes),       TEST(test_refusals),  TEST(test_optimizer),
+        TEST(test_decompose),          TEST(test_shared_steps), TEST(test_penalties), TEST(test_ranges_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* test_body.c: the scalar rule of every op (ir/body.c, ir/body_nest.c), run by the interpreter and compared with plain
- * loops in double, with known answers, and for gradients with what they are the adjoint of.
+/* test_body.c: the scalar rule of every op (ir/body*.c; quantizers also in test_quantizers.c), run by the interpreter
+ * and compared with plain loops in double, with known answers, and for gradients with what they are the adjoint of.
  *
  * A lowering of one op, as simple as can be, stands first: an axis a dimension, every operand in its own buffer. */
 #include <math.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "ir/ir.h"
+#include "ir/ops_impl.h"
 
 /* ---- One op as one kernel ---------------------------------------------------------------------------------------- */
 
@@ -151,14 +151,21 @@ static Affine operand_at(const Lower *l, Type t)
     return to;
 }
 
+/* Which dimension a reduction's rank-1 result runs along. */
+static int32_t kept_dim(const Value *v)
+{
+    return ir_attr_index(v->op, A_KEEP) >= 0 && str_eq(ir_text(v, A_KEEP), "o") ? 0 : 1;
+}
+
 static void lower_space(Lower *l)
 {
     const Value *v = ir_value(l->n->b.g, l->v);
     bool         reduce = (ir_ops[v->op].traits & T_REDUCE) != 0;
     Shape        out = v->type.shape;
+    int32_t      along = kept_dim(v);
     l->space = reduce ? type_of(l->n, v->in[0]).shape : out;
     for (int32_t d = 0; d < l->space.rank; d++) {
-        l->kept[d] = !reduce || (out.rank == 1 ? d == 1 : d < out.rank && out.dim[d] == l->space.dim[d]);
+        l->kept[d] = !reduce || (out.rank == 1 ? d == along : d < out.rank && out.dim[d] == l->space.dim[d]);
         kernel_add_axis(l->k, "d", l->space.dim[d], l->kept[d] ? AXIS_PAR : AXIS_RED);
     }
     if (reduce && out.rank == 0 && l->space.rank == 0)
@@ -198,6 +205,8 @@ static void run(Net *n, ValueId v)
     };
     int32_t sums = op->body(&c, op->traits & T_NEST ? NULL : in, out);
     Affine  to = operand_at(&l, val->type);
+    if ((op->traits & T_REDUCE) && val->type.shape.rank == 1 && l.space.rank > 1)
+        to = affine_axis(kept_dim(val), 1);
     if (op->traits & T_REDUCE) {
         KVal total[2];
         for (int32_t i = 0; i < sums; i++)
@@ -300,7 +309,7 @@ static void dropout(void **state)
 
 /* ---- Quantizers -------------------------------------------------------------------------------------------------- */
 
-#define LSQ AI(LO, -2), AI(HI, 1), AI(BITS, 2)
+#define LSQ AI(LO, -2), AI(HI, 1)
 
 /* Codes -2..1 at step 0.5: the numbers of the paper's formula, bounds included. */
 static void lsq(void **state)
@@ -317,7 +326,7 @@ static void lsq(void **state)
         dx[i] = mask[i] * f32_of(&n, g)[i];
         sum += (double)(ds[i] * f32_of(&n, g)[i]);
     }
-    check(&n, ir_emit(&n.b, OP_QDQ, IR_IN(x, step), LSQ), q, 0);
+    check(&n, ir_emit(&n.b, OP_QDQ, IR_IN(x, step), LSQ, AI(BITS, 2)), q, 0);
     check(&n, ir_emit(&n.b, OP_QDQ_GRAD_X, IR_IN(x, step, g), LSQ), dx, 0);
     check(&n, ir_emit(&n.b, OP_LSQ_GRAD_STEP, IR_IN(x, step, g), LSQ, AF(SCALE, 0.25)), (float[]){ (float)(sum / 4) },
           1e-6);
@@ -329,8 +338,7 @@ static void quantizing_nan(void **state)
     OPEN;
     ValueId x = numbers(&n, (float[]){ NAN, INFINITY, -INFINITY }, 3), step = scalar(&n, 0.5f);
     check(&n, ir_emit(&n.b, OP_QDQ, IR_IN(x, step), AI(LO, -8), AI(HI, 7), AI(BITS, 4)), (float[]){ 0, 3.5f, -4 }, 0);
-    check(&n, ir_emit(&n.b, OP_QDQ_GRAD_X, IR_IN(x, step, x), AI(LO, -8), AI(HI, 7), AI(BITS, 4)), (float[]){ 0, 0, 0 },
-          0);
+    check(&n, ir_emit(&n.b, OP_QDQ_GRAD_X, IR_IN(x, step, x), AI(LO, -8), AI(HI, 7)), (float[]){ 0, 0, 0 }, 0);
     net_free(&n);
 }
 
@@ -369,6 +377,18 @@ static void reductions(void **state)
     v = ir_emit(&n.b, OP_REDUCE_MAXABS, IR_IN(x));
     run(&n, v);
     assert_true(at(&n, v, 0) == most);
+    v = ir_emit(&n.b, OP_REDUCE_MAX, IR_IN(x), AT(KEEP, "o"));
+    ValueId least = ir_emit(&n.b, OP_REDUCE_MIN, IR_IN(x), AT(KEEP, "o"), AF(SCALE, 2));
+    run(&n, v);
+    run(&n, least);
+    for (int o = 0; o < 4; o++) {
+        double high = -INFINITY, low = INFINITY;
+        for (int i = 30 * o; i < 30 * o + 30; i++) {
+            high = fmax(high, at(&n, x, i));
+            low = fmin(low, at(&n, x, i));
+        }
+        assert_true(at(&n, v, o) == high && at(&n, least, o) == 2 * low);
+    }
     v = ir_emit(&n.b, OP_REDUCE_DOT, IR_IN(x, y), AT(KEEP, "c"));
     run(&n, v);
     for (int c = 0; c < 3; c++)

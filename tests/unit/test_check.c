@@ -75,29 +75,104 @@ static void test_one_wrong_element_fails(void **state)
     assert_false(gradients(f, g).ok);
 }
 
-static Graph *qdq_case(Fixture *f, const char *attrs, const char *through)
+/* Steps and zero points of a quantizer under test. */
+typedef struct QdqForm {
+    const char *step, *zero; /* type of the step; lines that make the zero point %3 of leaf %2, NULL: there is none */
+    const char *attrs;
+    int32_t     numbers; /* trained beside x */
+} QdqForm;
+
+#define GIVEN(type) "  %3 = input \"x2\" : " type "\n"
+#define OFFSET(type, codes) "  %2 = param \"x2\" : " type "\n  %3 = zero_point %2, %1 {" codes "} : " type "\n"
+
+static const QdqForm qdq_forms[] = {
+    { "f32[]", NULL, "lo=-8, hi=7, bits=4", 1 },
+    { "f32[]", NULL, "lo=0, hi=15, bits=4, role=\"act\"", 1 },
+    { "f32[]", NULL, "lo=-2, hi=1, bits=2", 1 },
+    { "f32[]", NULL, "lo=0, hi=255, bits=8, role=\"act\"", 1 },
+    { "f32[3]", NULL, "lo=-7, hi=7, bits=4, axis=0", 3 },
+    { "f32[4]", NULL, "lo=0, hi=15, bits=4, role=\"act\"", 4 },
+    { "f32[]", NULL, "lo=-2, hi=1, bits=2, round=false", 1 },
+    { "f32[3]", NULL, "lo=-8, hi=7, bits=4, axis=0, round=false", 3 },
+    { "f32[]", NULL, "lo=0, hi=15, bits=4, role=\"act\", ends=\"code\"", 1 },
+    { "f32[3]", NULL, "lo=-1, hi=1, bits=2, axis=0, ends=\"code\"", 3 },
+    { "f32[]", OFFSET("f32[]", "lo=0, hi=15"), "lo=0, hi=15, bits=4, role=\"act\"", 2 },
+    { "f32[]", OFFSET("f32[]", "lo=-128, hi=127"), "lo=-128, hi=127, bits=8, role=\"act\"", 2 },
+    { "f32[]", GIVEN("f32[]"), "lo=1, hi=15, bits=4, role=\"act\"", 1 },
+    { "f32[3]", GIVEN("f32[3]"), "lo=-8, hi=7, bits=4, axis=0, ends=\"code\"", 3 },
+    { "f32[4]", OFFSET("f32[4]", "lo=0, hi=3"), "lo=0, hi=3, bits=2, role=\"act\", ends=\"code\"", 8 },
+};
+
+static Graph *qdq_case(Fixture *f, const QdqForm *form, const char *through)
 {
     return fixture_graph(
         f, arena_printf(&f->a,
-                        "graph @case {\n  %%0 = param \"x0\" : f32[3x4x5x5]\n  %%1 = param \"x1\" : f32[]\n"
-                        "  %%2 = qdq %%0, %%1 {%s} : f32[3x4x5x5]\n  %%3 = input \"r\" : f32[3x4x5x5]\n"
-                        "  %%4 = %s : f32[3x4x5x5]\n  %%5 = mul %%3, %%4 : f32[3x4x5x5]\n  output %%2 \"out\"\n"
-                        "  %%6 = reduce_sum %%5 : f32[]\n  output %%6 \"loss\"\n}\n",
-                        attrs, through));
+                        "graph @case {\n  %%0 = param \"x0\" : f32[3x4x5x5]\n  %%1 = param \"x1\" : %s\n%s"
+                        "  %%4 = qdq %%0, %%1%s {%s} : f32[3x4x5x5]\n  %%5 = input \"r\" : f32[3x4x5x5]\n"
+                        "  %%6 = %s : f32[3x4x5x5]\n  %%7 = mul %%5, %%6 : f32[3x4x5x5]\n  output %%4 \"out\"\n"
+                        "  %%8 = reduce_sum %%7 : f32[]\n  output %%8 \"loss\"\n}\n",
+                        form->step, form->zero ? form->zero : "", form->zero ? ", %3" : "", form->attrs, through));
 }
 
 static void test_quantizers(void **state)
 {
-    static const char *const attrs[] = { "lo=-8, hi=7, bits=4", "lo=0, hi=15, bits=4, role=\"act\"",
-                                         "lo=-2, hi=1, bits=2", "lo=0, hi=255, bits=8, role=\"act\"" };
-    Fixture                 *f = *state;
-    for (int i = 0; i < DT_COUNT(attrs); i++) {
-        GradResult right = gradients(f, qdq_case(f, attrs[i], "scale %2 {scale=1}"));
+    Fixture *f = *state;
+    for (int i = 0; i < DT_COUNT(qdq_forms); i++) {
+        const QdqForm *form = &qdq_forms[i];
+        GradResult     right = gradients(f, qdq_case(f, form, "scale %4 {scale=1}"));
         if (!right.ok)
-            fail_msg("%s: %s", attrs[i], right.where);
-        assert_true(right.compared == 3 * 4 * 5 * 5 + 1);
-        assert_false(gradients(f, qdq_case(f, attrs[i], "scale %2 {scale=1.001}")).ok);
-        assert_false(gradients(f, qdq_case(f, attrs[i], "add %2, %1")).ok); /* the step alone gets more */
+            fail_msg("%s: %s", form->attrs, right.where);
+        assert_int_equal(right.compared, 3 * 4 * 5 * 5 + form->numbers);
+        assert_false(gradients(f, qdq_case(f, form, "scale %4 {scale=1.001}")).ok);
+        if (str_eq(form->step, "f32[]")) /* the step alone gets more */
+            assert_false(gradients(f, qdq_case(f, form, "add %4, %1")).ok);
+        if (form->numbers == 2) /* and the offset */
+            assert_false(gradients(f, qdq_case(f, form, "add %4, %2")).ok);
+    }
+}
+
+/* A zero point that the host gives is not trained; one that is a param of its own has no rule. */
+static void test_zero_points(void **state)
+{
+    Fixture      *f = *state;
+    const QdqForm given = { "f32[]", GIVEN("f32[]"), "lo=0, hi=15, bits=4, role=\"act\"", 1 };
+    const QdqForm trained = { "f32[]", "  %2 = param \"x2\" : f32[]\n  %3 = scale %2 : f32[]\n", given.attrs, 0 };
+    Graph        *g = qdq_case(f, &given, "scale %4 {scale=1}");
+    CheckBackend  b = interp(f);
+    GradResult    r;
+    CheckNet      net;
+    CheckSetup    setup = { .step = STEP_TRAIN, .passes = "autodiff,decompose,layout,fuse,schedule,plan-memory,lower" };
+    if (!check_net_open(&net, &b, g, &setup))
+        fail_msg("%s", fixture_said(f));
+    assert_null(program_tensor(net.prog.program, "grad:x2"));
+    assert_non_null(program_tensor(net.prog.program, "grad:x1"));
+    check_net_close(&net);
+    assert_false(check_gradients(&b, qdq_case(f, &trained, "scale %4 {scale=1}"), &r));
+    assert_has(fixture_said(f), "qdq: the zero point is trained, but is no zero_point of an offset");
+    check_backend_close(&b);
+}
+
+/* Regularizers end in one number; the planted mistakes are a factor and a slope of the step alone. */
+static void test_penalties(void **state)
+{
+    static const char *const forms[] = { "lo=-8, hi=7, scale=0.01", "lo=0, hi=255, scale=0.3",
+                                         "form=\"msqe\", lo=-2, hi=1", "form=\"msqe\", lo=-128, hi=127, scale=2" };
+    Fixture                 *f = *state;
+    for (int i = 0; i < 2 * DT_COUNT(forms); i++) {
+        bool        rows = i % 2;
+        const char *text = arena_printf(
+            &f->a,
+            "graph @case {\n  %%0 = param \"x0\" : f32[5x7]\n  %%1 = param \"x1\" : %s\n"
+            "  %%2 = penalty %%0, %%1 {%s%s} : f32[]\n  %%3 = input \"r\" : f32[]\n  %%4 = mul %%2, %%3 : f32[]\n"
+            "  output %%2 \"out\"\n",
+            rows ? "f32[5]" : "f32[]", forms[i / 2], rows ? ", axis=0" : "");
+        Graph     *right = fixture_graph(f, arena_printf(&f->a, "%s  output %%4 \"loss\"\n}\n", text));
+        GradResult r = gradients(f, right);
+        if (!r.ok)
+            fail_msg("%s: %s", text, r.where);
+        assert_int_equal(r.compared, 5 * 7 + (rows ? 5 : 1));
+        const char *more = "%s  %%5 = scale %%4 {scale=1.001} : f32[]\n  output %%5 \"loss\"\n}\n";
+        assert_false(gradients(f, fixture_graph(f, arena_printf(&f->a, more, text))).ok);
     }
 }
 
@@ -160,6 +235,48 @@ static void test_cases_of_networks(void **state)
         }
         assert_true(cases > 5);
     }
+}
+
+/* Every method's train step, op by op. */
+static void check_method(const char *method)
+{
+    Session s = { .arena = arena_new("session"), .diag = diag_new(NULL), .out = stderr };
+    StrList rest = { 0 };
+    char   *argv[] = { arena_strdup(&s.arena, "--batch=2"), arena_strdup(&s.arena, "--bits=w4a4"),
+                       arena_strdup(&s.arena, "--stop-after=insert-quantize"),
+                       arena_printf(&s.arena, "--method=%s", method) };
+    bool    stopped;
+    assert_true(cli_parse(&s.arena, &s.diag, ~0u, DT_COUNT(argv), argv, &s.opt, &rest));
+    assert_true(session_open(&s, frontend_find(&s.arena, &s.diag, "mnist")));
+    const Graph *g = session_graph(&s, STEP_TRAIN, NULL, &stopped);
+    CheckBackend b;
+    int32_t      quantizers = 0;
+    assert_true(g && check_backend_open(&b, &s.arena, &s.diag, false, 1, 0));
+    for (int32_t i = 0; i < g->order.len; i++) {
+        ValueId    id = g->order.at[i];
+        bool       made = str_eq(ir_value(g, id)->origins[0].by, "insert-quantize");
+        GradResult r;
+        if (!made || ir_ops[ir_value(g, id)->op].grad == NULL)
+            continue;
+        Graph *c = check_case_of(&s.arena, &s.diag, g, id);
+        if (c == NULL || !check_gradients(&b, c, &r))
+            fail_msg("%s: %s", method, s.diag.text.s);
+        if (!r.ok)
+            fail_msg("%s: %s (%s): %s", method, ir_ops[ir_value(g, id)->op].text, ir_label(&s.arena, g, id), r.where);
+        quantizers += ir_is(g, id, OP_QDQ);
+    }
+    assert_true(quantizers >= 4); /* of the weights, at least */
+    check_backend_close(&b);
+    session_close(&s);
+}
+
+static void test_methods(void **state)
+{
+    (void)state;
+    log_set_level(LOG_QUIET);
+    for (int32_t i = 0; i < pass_n_methods; i++)
+        if (pass_methods[i].quantize != NULL)
+            check_method(pass_methods[i].name);
 }
 
 /* ---- Kernels
@@ -302,8 +419,11 @@ int main(void)
         fixture_test(test_wrong_gradients_fail),
         fixture_test(test_one_wrong_element_fails),
         fixture_test(test_quantizers),
+        fixture_test(test_zero_points),
+        fixture_test(test_penalties),
         fixture_test(test_lsq_known_answers),
         fixture_test(test_cases_of_networks),
+        fixture_test(test_methods),
         fixture_test(test_kernels),
         fixture_test(test_special_numbers_matter),
         fixture_test(test_stores_behind_a_buffer),

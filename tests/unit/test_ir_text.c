@@ -67,7 +67,7 @@ static const char *const round_trips[] = {
     "  %0 = input \"x\" : f32[2x16x8x8] nhwc at(io+0)\n"
     "  kernel 0 \"stem.relu\" {\n"
     "    %7 = relu %0 : f32[2x16x8x8] nhwc at(work+4096) backward scope(\"stem\") loc(\"n.c\":3) by(\"frontend\")\n"
-    "    %8 = qdq_grad_x %7, %7, %0 {lo=-8, hi=7, bits=4, role=\"act\", row=-2} : f32[2x16x8x8] nhwc\n"
+    "    %8 = qdq_grad_x %7, %7, %0 {lo=-8, hi=7, axis=0, ends=\"code\"} : f32[2x16x8x8] nhwc\n"
     "    output %8 \"y\" at(work+64)\n"
     "  }\n"
     "  %9 = global_avgpool %8 : f32[2x16x1x1] at(state+0)\n"

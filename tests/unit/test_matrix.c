@@ -2,8 +2,8 @@
  *
  *   1. forward by the interpreter against doubles (matrix_refs.h), op alone and through all passes;
  *   2. element-wise ops on NaN, infinities, zeros of both signs and denormals, too;
- *   3. forward by machine code: bit for bit what the interpreter gives (library ops: within 1e-5), but for calls that
- *      the CPU's library does not make;
+ *   3. forward by machine code and by the CUDA text on a simulated GPU: bit for bit what the interpreter gives
+ *      (library ops: within 1e-5), but for calls that the CPU's library does not make;
  *   4. the gradient, where there is one, against differences or the closed form of its surrogate.
  *
  * An op without a row, or without a reference, fails. */
@@ -48,8 +48,10 @@ static int32_t add_leaves(Arena *a, Str *s, const Row *r, bool params)
     for (char *t = strtok_r(words, ";", &save); t; t = strtok_r(NULL, ";", &save)) {
         while (*t == ' ')
             t++;
-        bool        stat = r->op == OP_BATCHNORM && (n == 1 || n == 2);
-        bool        param = params && t[0] == 'f' && !stat;
+        bool stat = (r->op == OP_BATCHNORM && (n == 1 || n == 2)) ||
+                    ((r->op == OP_BN_MEAN || r->op == OP_BN_VAR) && n == 1); /* a shift that changes nothing */
+        bool        zero = r->op == OP_QDQ && n == 2; /* given: how an offset is trained is in test_check.c */
+        bool        param = params && t[0] == 'f' && !stat && !zero;
         const char *leaf = r->op == OP_STATE || (r->op == OP_ASSIGN && n == 0) ? "state"
                            : param || r->op == OP_PARAM                        ? "param"
                                                                                : "input";
@@ -109,6 +111,10 @@ static double number(char kind, uint32_t operand, int64_t i, bool specials, int6
         return (double)(draw % 4);
     case 'b':
         return (double)(draw % 256) - 128;
+    case 'z':
+        return (double)(draw % 4);
+    case 'w':
+        return draw % 3 == 0 ? special(draw / 3) : 2 * u;
     default:
         return specials && draw % 3 == 0 ? special(draw / 3) : 2 * u;
     }
@@ -193,15 +199,15 @@ static void compare_doubles(Fixture *f, const RowRun *run, const double *found, 
     }
 }
 
-static void compare_backends(Fixture *f, const RowRun *run, const double *interp, const double *cpu)
+static void compare_backends(Fixture *f, const RowRun *run, const double *interp, const double *cpu, const char *by)
 {
     bool   library = ir_ops[run->r->op].traits & T_LIBRARY;
     double tol = library ? 1e-5 : 0;
     for (int64_t i = 0; i < shape_elems(run->ref.out_s); i++) {
         bool same = interp[i] == cpu[i] ? signbit(interp[i]) == signbit(cpu[i]) : isnan(interp[i]) && isnan(cpu[i]);
         if (!same && !(fabs(interp[i] - cpu[i]) <= tol * fmax(1, fabs(interp[i]))))
-            fail_msg("%s: element %lld is %.9g by machine code, %.9g by the interpreter", row_text(&f->a, run->r),
-                     (long long)i, cpu[i], interp[i]);
+            fail_msg("%s: element %lld is %.9g by %s, %.9g by the interpreter", row_text(&f->a, run->r), (long long)i,
+                     cpu[i], by, interp[i]);
     }
 }
 
@@ -213,9 +219,11 @@ static void open_backend(Fixture *f, CheckBackend *b, bool cpu)
 
 static void run_rows(Fixture *f, bool specials)
 {
-    CheckBackend interp, cpu;
+    CheckBackend interp, cpu, sim;
     open_backend(f, &interp, false);
     open_backend(f, &cpu, true);
+    if (!check_backend_open_sim(&sim, &f->a, &f->d))
+        fail_msg("%s", fixture_said(f));
     for (int32_t i = 0; i < DT_COUNT(rows); i++) {
         if (specials && !(ir_ops[rows[i].op].traits & T_ELTWISE))
             continue;
@@ -225,8 +233,10 @@ static void run_rows(Fixture *f, bool specials)
         compare_doubles(f, &run, alone, "alone");
         compare_doubles(f, &run, fused, "fused");
         if (rows[i].cpu)
-            compare_backends(f, &run, fused, row_forward(f, &run, &cpu, NULL));
+            compare_backends(f, &run, fused, row_forward(f, &run, &cpu, NULL), "machine code");
+        compare_backends(f, &run, fused, row_forward(f, &run, &sim, NULL), "the CUDA text");
     }
+    check_backend_close(&sim);
     check_backend_close(&cpu);
     check_backend_close(&interp);
 }

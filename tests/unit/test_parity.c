@@ -214,11 +214,8 @@ static Graph *lsq_graph(Arena *a, Diag *d, const LsqCase *c)
     ValueId x = ir_leaf(&b, OP_INPUT, "x", row, NULL, 0), step = ir_leaf(&b, OP_INPUT, "step", scalar, NULL, 0),
             dy = ir_leaf(&b, OP_INPUT, "g", row, NULL, 0);
     ir_output(&b, ir_emit(&b, OP_QDQ, IR_IN(x, step), AI(LO, c->lo), AI(HI, c->hi), AI(BITS, c->bits)), "y");
-    ir_output(&b, ir_emit(&b, OP_QDQ_GRAD_X, IR_IN(x, step, dy), AI(LO, c->lo), AI(HI, c->hi), AI(BITS, c->bits)),
-              "dx");
-    ir_output(&b,
-              ir_emit(&b, OP_LSQ_GRAD_STEP, IR_IN(x, step, dy), AI(LO, c->lo), AI(HI, c->hi), AI(BITS, c->bits),
-                      AF(SCALE, c->scale)),
+    ir_output(&b, ir_emit(&b, OP_QDQ_GRAD_X, IR_IN(x, step, dy), AI(LO, c->lo), AI(HI, c->hi)), "dx");
+    ir_output(&b, ir_emit(&b, OP_LSQ_GRAD_STEP, IR_IN(x, step, dy), AI(LO, c->lo), AI(HI, c->hi), AF(SCALE, c->scale)),
               "dstep");
     return g;
 }
