@@ -291,7 +291,7 @@ Tensor dt_batchnorm_(DtBatchnorm a)
     ValueId     beta = layer_param(&l, "beta", c, "zeros", 0, "norm");
     ValueId     running_mean = layer_state(&l, "running_mean", c, "zeros");
     ValueId     running_var = layer_state(&l, "running_var", c, "ones");
-    if (l.ctx->step == STEP_EVAL)
+    if (l.ctx->step != STEP_TRAIN && l.ctx->step != STEP_INIT)
         return layer_tensor(&l,
                             ir_emit(b, OP_BATCHNORM, IR_IN(l.x, running_mean, running_var, gamma, beta), AF(EPS, eps)));
 

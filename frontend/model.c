@@ -3,6 +3,7 @@
  *   train   network -> loss, number of correct answers
  *   eval    network -> logits, loss and correctness of each sample (so that a last, smaller batch can be weighed)
  *   init    network -> logits; the quantizers' first step sizes are put in by a pass
+ *   observe, inspect   network -> logits; what calibration and diagnosis look at is put in by a pass
  *
  * Tested by tests/unit/test_dsl.c (shapes, names, params) and tests/unit/test_diag_dsl.c. */
 #include "frontend/context.h"
@@ -98,7 +99,7 @@ static void emit_outputs(DtContext *ctx, ValueId y)
     ctx->b.scope = NULL;
     if (ctx->step != STEP_TRAIN)
         ir_output(&ctx->b, y, "logits");
-    if (ctx->step != STEP_INIT)
+    if (ctx->step != STEP_INIT && ctx->step != STEP_OBSERVE)
         (ctx->model->loss == DT_MSE ? emit_mse : emit_cross_entropy)(ctx, y);
 }
 
@@ -182,10 +183,9 @@ static bool check_result(DtContext *ctx, Tensor y)
 
 Graph *frontend_build(Arena *a, Diag *d, const DtModel *model, int64_t batch, StepKind step)
 {
-    static const char *const steps[] = { [STEP_TRAIN] = "train", [STEP_EVAL] = "eval", [STEP_INIT] = "init" };
     if (!check_model(d, model, batch))
         return NULL;
-    Graph     *g = ir_graph_new(a, arena_printf(a, "%s.%s", model->name, steps[step]));
+    Graph     *g = ir_graph_new(a, arena_printf(a, "%s.%s", model->name, step_kind_name(step)));
 
     DtContext *ctx = ARENA_NEW(a, DtContext); /* not on the stack: a Tensor that outlives the build points to it */
     *ctx = (DtContext){ .arena = a, .model = model, .step = step, .batch = batch, .errors_before = d->errors };

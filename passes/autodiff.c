@@ -8,11 +8,15 @@
  *                                        %13 = linear_grad_w %12, %5
  *                                        output %13 "grad:head.weight"
  *
+ * Outputs named "penalty:..." are added to the loss.
+ *
  * The contract with what follows: for every param that the loss depends on, in the order of the params, one output
  * named "grad:" and the param's name. The optimizer pass turns them into updates and removes them.
  *
  * Tested by tests/unit/test_autodiff.c and tests/golden. */
 #include "passes/pass_impl.h"
+
+#include <string.h>
 
 typedef struct Autodiff {
     GradCtx  base; /* first: the rules hand it back */
@@ -51,7 +55,7 @@ static void mark_trained(Autodiff *ad, const Graph *g)
         const Value *v = ir_value(g, g->order.at[i]);
         bool         trained = v->op == OP_PARAM;
         for (int32_t k = 0; k < v->n_in; k++)
-            trained = trained || ad->trained[v->in[k]];
+            trained = trained || (ad->trained[v->in[k]] && !(ir_ops[v->op].traits & T_STOP));
         ad->trained[g->order.at[i]] = trained;
     }
 }
@@ -92,6 +96,19 @@ static bool differentiate(Autodiff *ad, ValueId id)
     return ad->b.d->errors == before;
 }
 
+/* What is made small: the loss and the penalties of quantizers. */
+static void seed_gradients(Autodiff *ad, const Graph *g, ValueId loss, int32_t n_order)
+{
+    const ValueId one = ir_const(&ad->b, 1);
+    ad->grad[loss] = one;
+    for (int32_t i = 0; i < n_order; i++) {
+        const Value *v = ir_value(g, g->order.at[i]);
+        if (v->op == OP_OUTPUT && strncmp(v->name, PENALTY_OUTPUT, strlen(PENALTY_OUTPUT)) == 0 &&
+            ad->trained[v->in[0]])
+            ad->grad[v->in[0]] = one;
+    }
+}
+
 static int64_t name_gradients(Autodiff *ad, Graph *g, int32_t n_order)
 {
     int64_t n = 0;
@@ -127,7 +144,7 @@ bool pass_autodiff(PassCtx *c, Graph *g)
                    "autodiff: the loss depends on no param, there is nothing to train");
         return false;
     }
-    ad.grad[loss] = ir_const(&ad.b, 1);
+    seed_gradients(&ad, g, loss, n_order);
     for (int32_t i = n_order - 1; i >= 0; i--) {
         ValueId id = g->order.at[i];
         if (ad.trained[id] && ad.grad[id] != VALUE_NONE && !differentiate(&ad, id))

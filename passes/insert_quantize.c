@@ -6,49 +6,50 @@
  *                                     %wq = qdq %w, %sw {lo, hi, bits, role="weight"}
  *                                     %c  = conv2d %xq, %wq
  *
- * Weights use the full signed range [-2^(b-1), 2^(b-1) - 1]; an input that can never be negative uses [0, 2^b - 1], any
- * other the signed range. Layers that read one value with the same range share one quantizer, which has the name of the
- * first. The first and the last layer get edge_bits (LSQ, Esser et al. 2020, section 3); rows of the recipe come after
- * that, and the last that matches wins.
+ * The leaves and the op are those of the layer's method (quantize.h); what is common to all methods is here:
  *
- * In the init step the step size is computed from the value itself and the qdq uses that number, so every quantizer is
- * initialised on what it will see: values that went through the quantizers before it.
+ *   codes     weights: the signed range; an input that can never be negative: [0, 2^b - 1], any other: the signed range
+ *   sharing   layers that read one value with the same quantizer share it; it has the name of the first
+ *   edges     the first and the last layer get edge_bits (LSQ, Esser et al. 2020, section 3); rows of the recipe come
+ *             after that, and the last that matches wins
+ *   noise     a training step sees a random share of the weight quantized
+ *   delay     a training step before that epoch sees inputs in float
+ *   folding   a weight that fold-batchnorm multiplied is quantized as the product and named as the param; the
+ *             convolution that gives statistics beside it keeps its weight
+ *
+ * In the init step a first value is computed from the value itself and used at once, so every quantizer begins with
+ * what it will see: values that went through the quantizers before it. The observe step has no quantizers: it hands
+ * what they would read to the host, which calibrates. The inspect step counts what they do.
  *
  * Tested by tests/unit/test_quantize.c and tests/golden. */
-#include "passes/pass_impl.h"
+#include "passes/batchnorm.h"
+#include "passes/quantize.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-typedef enum Role { ROLE_WEIGHT, ROLE_ACT, ROLE_COUNT } Role;
-
 static const struct {
-    const char *name, *param; /* attribute of the qdq; middle of the step size's name */
-    int32_t     input;        /* of the layer */
+    const char *param; /* middle of the names of a quantizer's leaves */
+    int32_t     input; /* of the layer */
 } roles[ROLE_COUNT] = {
-    [ROLE_WEIGHT] = { "weight", "weight", 1 },
-    [ROLE_ACT] = { "act", "input", 0 },
+    [ROLE_WEIGHT] = { "weight", 1 },
+    [ROLE_ACT] = { "input", 0 },
 };
-
-/* What the recipe says of one side of one layer. */
-typedef struct Choice {
-    int32_t bits; /* 0: float */
-    int32_t row;  /* ROW_DEFAULT, ROW_EDGE or an index into the recipe's rows */
-} Choice;
-enum { ROW_DEFAULT = -1, ROW_EDGE = -2 };
 
 typedef struct Layer {
     ValueId     id;
     const char *name;   /* what patterns match */
-    const char *unique; /* the same, or with a number behind it: step sizes are named by it */
-    Choice      choice[ROLE_COUNT];
+    const char *unique; /* the same, or with a number behind it: leaves are named by it */
+    QuantSpec   spec[ROLE_COUNT];
 } Layer;
 
-/* A quantizer that exists: value x (id before the rewrite) with this range. */
-typedef struct Quantizer {
-    ValueId x;
-    int64_t lo, hi;
-    ValueId q;
-} Quantizer;
+/* A quantizer that exists: of value x (id before the rewrite). */
+typedef struct Made {
+    ValueId          x;
+    Role             role;
+    const QuantSpec *spec;
+    ValueId          q;
+} Made;
 
 typedef struct Inserter {
     PassCtx      *c;
@@ -56,7 +57,7 @@ typedef struct Inserter {
     Rewriter      r;
     bool         *nonneg; /* by value id */
     VEC(Layer) layers;    /* in order */
-    VEC(Quantizer) made;
+    VEC(Made) made;
 } Inserter;
 
 /* ---- Values that are never negative ------------------------------------------------------------------------------ */
@@ -87,8 +88,9 @@ static bool value_nonneg(const Graph *g, const Value *v, const bool *known)
         return true;
     case NONNEG_SCALE:
         return ir_float(v, A_SCALE) >= 0 && known[v->in[0]];
-    case NONNEG_CODES: /* step sizes are kept positive by the optimizer */
-        return ir_int(v, A_LO) >= 0 || known[v->in[0]];
+    case NONNEG_CODES: /* step sizes are kept positive by the optimizer; codes below a zero point are negative numbers
+                        */
+        return (ir_int(v, A_LO) >= 0 && v->n_in == 2) || known[v->in[0]];
     }
     DT_UNREACHABLE("rule %d of %s in @%s", (int)nonneg_rules[v->op], ir_ops[v->op].text, g->name);
 }
@@ -100,29 +102,21 @@ static void find_nonneg(Inserter *q, const Graph *g)
         q->nonneg[g->order.at[i]] = value_nonneg(g, ir_value(g, g->order.at[i]), q->nonneg);
 }
 
-/* ---- The recipe ------------------------------------------------------------------------------------------------- */
+/* ---- Layers ----------------------------------------------------------------------------------------------------- */
 
-/* "s1.b0.conv1" of a layer whose weight is the param "s1.b0.conv1.weight"; else its label. */
-static const char *layer_name(Arena *a, const Graph *g, ValueId id)
+/* The param behind a weight: itself, or what is multiplied by the scale of a batch norm. */
+static ValueId weight_param(const Graph *g, ValueId w)
 {
-    const char *weight = ir_value(g, ir_value(g, id)->in[1])->name;
+    return ir_is(g, w, OP_MUL) ? ir_value(g, w)->in[0] : w;
+}
+
+const char *layer_name(Arena *a, const Graph *g, ValueId id)
+{
+    const char *weight = ir_value(g, weight_param(g, ir_value(g, id)->in[1]))->name;
     size_t      len = weight ? strlen(weight) : 0, tail = strlen(".weight");
     if (len > tail && strcmp(weight + len - tail, ".weight") == 0)
         return arena_strndup(a, weight, len - tail);
     return ir_label(a, g, id);
-}
-
-static Choice choose(const Recipe *r, const char *layer, bool edge, Role role)
-{
-    Choice c = { role == ROLE_WEIGHT ? r->weight_bits : r->act_bits, ROW_DEFAULT };
-    if (edge && r->edge_bits && c.bits) /* a side that is float stays float */
-        c = (Choice){ r->edge_bits, ROW_EDGE };
-    for (int32_t i = 0; i < r->rows.len; i++) {
-        const RecipeRow *row = &r->rows.at[i];
-        if ((!row->role || str_eq(row->role, roles[role].name)) && str_glob(row->pattern, layer))
-            c = (Choice){ row->bits, i };
-    }
-    return c;
 }
 
 /* Layers that share a weight, or have no name, must not share the names of their step sizes. */
@@ -135,13 +129,14 @@ static const char *unique_name(Arena *a, StrMap *taken, const char *name)
     return unique;
 }
 
-static void find_layers(Inserter *q, const Graph *g)
+static bool find_layers(Inserter *q, const Graph *g)
 {
     Arena *a = q->c->scratch;
+    Uses   uses = ir_uses(a, g);
     StrMap taken = strmap_new(a);
     for (int32_t i = 0; i < g->order.len; i++) {
         ValueId id = g->order.at[i];
-        if (!ir_is(g, id, OP_CONV2D) && !ir_is(g, id, OP_LINEAR))
+        if ((!ir_is(g, id, OP_CONV2D) && !ir_is(g, id, OP_LINEAR)) || batchnorm_only_statistics(g, &uses, id))
             continue;
         const char *name = layer_name(a, g, id);
         vec_push(a, &q->layers, (Layer){ .id = id, .name = name, .unique = unique_name(a, &taken, name) });
@@ -149,173 +144,238 @@ static void find_layers(Inserter *q, const Graph *g)
     for (int32_t i = 0; i < q->layers.len; i++)
         for (int role = 0; role < ROLE_COUNT; role++) {
             Layer *l = &q->layers.at[i];
-            l->choice[role] = choose(q->recipe, l->name, i == 0 || i == q->layers.len - 1, (Role)role);
+            bool   edge = i == 0 || i == q->layers.len - 1;
+            if (!recipe_resolve(a, q->c->d, q->recipe, l->name, edge, (Role)role, &l->spec[role]))
+                return false;
         }
+    return true;
 }
 
-/* "stem.conv, s0.*, s1.*, head": each first part of a name once. */
-static const char *layers_summary(Inserter *q)
+/* ---- Is the recipe sound? ---------------------------------------------------------------------------------------- */
+
+/* By a run of this pass before. */
+static bool is_quantized(const Graph *g, ValueId x)
 {
-    Arena *a = q->c->scratch;
-    Str    s = str_new(a);
-    StrMap seen = strmap_new(a);
-    for (int32_t i = 0; i < q->layers.len; i++) {
-        const char *name = q->layers.at[i].name, *dot = strchr(name, '.');
-        const char *part = dot ? arena_printf(a, "%.*s.*", (int)(dot - name), name) : name;
-        if (strmap_put(&seen, part, i))
-            str_printf(&s, "%s%s", s.len ? ", " : "", part);
-    }
-    return s.s;
+    return ir_is(g, x, OP_QDQ) || ir_is(g, x, OP_QUANT_NOISE);
 }
 
-static bool check_row(Inserter *q, const RecipeRow *row)
-{
-    Arena       *a = q->c->scratch;
-    const char **names = ARENA_ARRAY(a, const char *, q->layers.len + 1);
-    for (int32_t i = 0; i < q->layers.len; i++) {
-        names[i] = q->layers.at[i].name;
-        if (str_glob(row->pattern, names[i]))
-            return true;
-    }
-    const char *near = str_nearest(a, row->pattern, names, q->layers.len);
-    diag_error(q->c->d, LOC_NONE, "%s: unknown layer '%s'%s%s", row->what, row->pattern, *near ? "; nearest are " : "",
-               near);
-    diag_help(q->c->d, "layers are %s", layers_summary(q));
-    return false;
-}
-
-static bool check_bits(Inserter *q, const char *what, int32_t bits)
-{
-    if (bits == 0 || (bits >= 2 && bits <= 8))
-        return true;
-    diag_error(q->c->d, LOC_NONE, "insert-quantize: %s: expected 2 to 8 bits, or 0 for float, found %d", what, bits);
-    return false;
-}
-
-static const char *step_name(Arena *a, const Layer *l, Role role)
-{
-    return arena_printf(a, "%s.%s.step", l->unique, roles[role].param);
-}
-
-/* A network that brings a param of that name would get two of them. */
+/* A network that brings a leaf of that name would get two of them. */
 static bool check_names(Inserter *q, const Graph *g)
 {
+    static const char *const suffixes[] = { "step", "offset", "min", "max" };
     for (int32_t i = 0; i < q->layers.len; i++)
         for (int role = 0; role < ROLE_COUNT; role++) {
             const Layer *l = &q->layers.at[i];
-            const char  *name = step_name(q->c->scratch, l, (Role)role);
-            bool         there = ir_is(g, ir_value(g, l->id)->in[roles[role].input], OP_QDQ);
-            if (there || !l->choice[role].bits || ir_find(g, name) == VALUE_NONE)
-                continue;
-            diag_error(q->c->d, LOC_NONE, "insert-quantize: the name %s is taken, and layer %s needs it", name,
-                       l->name);
-            return false;
+            bool         there = is_quantized(g, ir_value(g, l->id)->in[roles[role].input]);
+            for (int32_t k = 0; k < DT_COUNT(suffixes) && !there && l->spec[role].bits; k++) {
+                const char *name = arena_printf(q->c->scratch, "%s.%s.%s", l->unique, roles[role].param, suffixes[k]);
+                if (ir_find(g, name) == VALUE_NONE)
+                    continue;
+                diag_error(q->c->d, LOC_NONE, "insert-quantize: the name %s is taken, and layer %s needs it", name,
+                           l->name);
+                return false;
+            }
         }
     return true;
 }
 
 static bool check_recipe(Inserter *q)
 {
-    const Recipe *r = q->recipe;
-    bool          ok = check_bits(q, "weights", r->weight_bits) && check_bits(q, "activations", r->act_bits) &&
-              check_bits(q, "first and last layer", r->edge_bits);
-    for (int32_t i = 0; i < r->rows.len; i++) {
-        ok = check_bits(q, r->rows.at[i].pattern, r->rows.at[i].bits) && ok;
-        ok = check_row(q, &r->rows.at[i]) && ok;
+    RecipeLayer *layers = ARENA_ARRAY(q->c->scratch, RecipeLayer, q->layers.len + 1);
+    for (int32_t i = 0; i < q->layers.len; i++) {
+        const Layer *l = &q->layers.at[i];
+        layers[i] = (RecipeLayer){ l->name, { &l->spec[ROLE_WEIGHT], &l->spec[ROLE_ACT] } };
     }
-    return ok;
+    return recipe_check(q->c->scratch, q->c->d, q->recipe, layers, q->layers.len);
 }
 
-static bool recipe_quantizes(PassCtx *c)
+/* ---- One quantizer ----------------------------------------------------------------------------------------------- */
+
+/* Codes of the form that most methods want; a method may choose others. */
+static void choose_codes(Quantizing *z)
 {
-    if (!c->recipe || !c->recipe->method)
-        return false;
-    const char **names = ARENA_ARRAY(c->scratch, const char *, pass_n_methods);
-    for (int32_t i = 0; i < pass_n_methods; i++) {
-        names[i] = pass_methods[i].name;
-        if (str_eq(names[i], c->recipe->method))
-            return pass_methods[i].quantizes;
-    }
-    const char *near = str_nearest(c->scratch, c->recipe->method, names, pass_n_methods);
-    diag_error(c->d, LOC_NONE, "insert-quantize: unknown method '%s'%s%s", c->recipe->method,
-               *near ? "; nearest: " : "", near);
+    int64_t codes = (int64_t)1 << z->info.bits;
+    bool    is_signed = z->role == ROLE_WEIGHT || !z->nonneg;
+    bool    narrow = z->role == ROLE_WEIGHT && str_eq(quantizing_word(z, SET_CODES), "narrow");
+    z->info.lo = is_signed ? -codes / 2 + narrow : 0;
+    z->info.hi = is_signed ? codes / 2 - 1 : codes - 1;
+}
+
+/* How many steps, and how many outputs of the weight share one. False: reported. */
+static bool choose_grain(Quantizing *z)
+{
+    const char *grain = quantizing_word(z, SET_GRAIN);
+    z->steps = z->group = 1;
+    if (z->role == ROLE_ACT || str_eq(grain, "tensor"))
+        return true;
+    int64_t outputs = ir_value(z->b->g, z->x)->type.shape.dim[0];
+    z->group = str_eq(grain, "channel") ? 1 : strtoll(grain, NULL, 10);
+    z->steps = outputs / z->group;
+    if (outputs % z->group == 0)
+        return true;
+    int32_t              by = z->spec->by[SET_GRAIN];
+    const RecipeSetting *said = by >= 0 ? &z->c->recipe->settings.at[by] : NULL;
+    diag_error(z->c->d, said ? said->at : LOC_NONE,
+               "%s: grain: expected tensor, channel or a divisor of the %lld outputs of %s, found %s",
+               said ? said->what : z->spec->method->name, (long long)outputs, z->name, grain);
+    diag_help(z->c->d, "write grain=channel, or name the layers whose outputs are groups of %s", grain);
     return false;
 }
 
-/* ---- Rewriting -------------------------------------------------------------------------------------------------- */
+/* Inputs that every random op of a step shares. Where the network has them, they are kept before all else. */
+static const char *const random_inputs[] = { "seed", "step" };
 
-/* Trained, except for the step size of what the host hands in: the grid of an image is the data's, and training it
- * would cost the input gradient of the first layer, which nothing else needs. */
-static ValueId emit_step_leaf(Builder *b, ValueId x, const char *name)
+static bool              is_random_input(const Graph *g, ValueId id)
 {
-    const AttrSet attrs[] = { AT(INIT, "value"), AF(VALUE, 1.0), AT(GROUP, "step") };
-    bool          fixed = ir_is(b->g, x, OP_INPUT);
-    Type          scalar = { .dtype = DTYPE_F32, .shape = shape_of(0, NULL), .layout = LAYOUT_ROWS };
-    return ir_leaf(b, fixed ? OP_STATE : OP_PARAM, name, scalar, attrs, fixed ? 2 : 3);
+    const Value *v = ir_value(g, id);
+    return v->op == OP_INPUT && (str_eq(v->name, random_inputs[0]) || str_eq(v->name, random_inputs[1]));
 }
 
-/* The first step size, from the mean and the largest magnitude of x; the leaf is set to it. */
-static ValueId emit_first_step(Builder *b, ValueId x, ValueId leaf, Quantizer range, int32_t bits)
+static ValueId random_input(Builder *b, int32_t i)
 {
-    double  elems = (double)shape_elems(ir_value(b->g, x)->type.shape);
-    ValueId mean = ir_emit(b, OP_REDUCE_ABS, IR_IN(x), AT(KEEP, ""), AF(SCALE, 1.0 / elems));
-    ValueId most = ir_emit(b, OP_REDUCE_MAXABS, IR_IN(x), AT(KEEP, ""));
-    ValueId step = ir_emit(b, OP_LSQ_INIT, IR_IN(mean, most), AI(HI, range.hi), AI(BITS, bits));
-    ir_assign(b, leaf, step);
-    return step;
+    const char *name = random_inputs[i];
+    ValueId     there = ir_find(b->g, name);
+    if (there != VALUE_NONE)
+        return there;
+    return ir_leaf(b, OP_INPUT, name, (Type){ DTYPE_U32, shape_of(0, NULL), LAYOUT_ROWS }, NULL, 0);
 }
 
-static Quantizer range_of(const Inserter *q, ValueId x, Role role, int32_t bits)
+/* A share of the weight is seen quantized. */
+static ValueId add_noise(Quantizing *z, ValueId x, ValueId q)
 {
-    if (role == ROLE_ACT && q->nonneg[x])
-        return (Quantizer){ x, 0, ((int64_t)1 << bits) - 1, VALUE_NONE };
-    int64_t half = (int64_t)1 << (bits - 1);
-    return (Quantizer){ x, -half, half - 1, VALUE_NONE };
+    double p = quantizing_number(z, SET_NOISE);
+    if (z->role != ROLE_WEIGHT || z->c->step != STEP_TRAIN || p >= 1)
+        return q;
+    if (p <= 0)
+        return x;
+    ValueId seed = random_input(z->b, 0), step = random_input(z->b, 1);
+    return ir_emit(z->b, OP_QUANT_NOISE, IR_IN(x, q, seed, step), AF(P, p), AI(STREAM, hash_u32(z->name)),
+                   AI(BLOCK, (int64_t)quantizing_number(z, SET_NOISE_BLOCK)));
 }
 
-static ValueId emit_quantizer(Inserter *q, const Layer *l, Role role, Quantizer z)
+static void inspect_output(Quantizing *z, ValueId v, const char *what)
 {
-    Builder    *b = &q->r.b;
-    PassCtx    *c = q->c;
-    Choice      choice = l->choice[role];
-    const char *name = step_name(c->keep, l, role);
-    ValueId     x = ir_mapped(&q->r, z.x);
-    ValueId     leaf = emit_step_leaf(b, x, name);
-    ValueId     step = c->step == STEP_INIT ? emit_first_step(b, x, leaf, z, choice.bits) : leaf;
-    vec_push(c->keep, &c->quantizers,
-             (QuantizerInfo){ .layer = arena_strdup(c->keep, l->name),
-                              .role = roles[role].name,
-                              .step = name,
-                              .bits = choice.bits,
-                              .row = choice.row,
-                              .lo = z.lo,
-                              .hi = z.hi });
+    ir_output(z->b, v, arena_printf(z->c->keep, INSPECT_OUTPUT "%s:%s", z->name, what));
+}
+
+/* What the host wants to know about the quantizer that makes y of x. What is clipped its op knows, which with an offset
+ * that is no whole number of steps sees x less that. */
+static void add_inspection(Quantizing *z, ValueId x, ValueId y)
+{
+    Builder *b = z->b;
+    if (z->c->step != STEP_INSPECT)
+        return;
+    const Value v = *ir_value(b->g, z->qdq);
+    ValueId     clipped = ir_emit(b, OP_COUNT_CLIPPED, IR_INS(v.in, v.n_in), AI(LO, z->info.lo), AI(HI, z->info.hi),
+                                  AI(AXIS, ir_int(&v, A_AXIS)), AT(KEEP, ""));
+    inspect_output(z, clipped, "clipped");
+    inspect_output(z, ir_emit(b, OP_SQUARED_ERROR, IR_IN(x, y), AT(KEEP, "")), "noise");
+    inspect_output(z, ir_emit(b, OP_REDUCE_DOT, IR_IN(x, x), AT(KEEP, "")), "signal");
+    inspect_output(z, ir_emit(b, OP_COUNT_NONFINITE, IR_IN(x), AT(KEEP, "")), "bad");
+    inspect_output(z, v.in[1], "step");
+    if (v.n_in > 2)
+        inspect_output(z, v.in[2], "zero");
+    if (z->role == ROLE_WEIGHT)
+        inspect_output(z, y, "value");
+}
+
+/* An input of the network, in whatever shape. */
+static bool is_given(const Graph *g, ValueId x)
+{
+    while (ir_ops[ir_value(g, x)->op].traits & T_VIEW)
+        x = ir_value(g, x)->in[0];
+    return ir_is(g, x, OP_INPUT);
+}
+
+/* Does the training step leave inputs as they are? */
+static bool sees_float(const PassCtx *c, const QuantSpec *spec, Role role)
+{
+    if (c->step != STEP_TRAIN || role != ROLE_ACT)
+        return false;
+    return str_eq(spec_word(spec, SET_TRAINING), "float") ||
+           c->moment.epoch < recipe_setting(c->scratch, c->recipe, SET_DELAY).number[0];
+}
+
+/* Values that are clipped and not rounded are what a penalty draws to the grid. */
+static bool rounds(const PassCtx *c, const QuantSpec *spec, Role role)
+{
+    bool clamps = c->step == STEP_TRAIN && role == ROLE_ACT && str_eq(spec_word(spec, SET_TRAINING), "clamp");
+    return !(c->step == STEP_EVAL && c->clamped) && (!clamps || sees_float(c, spec, role));
+}
+
+/* The quantized x as this step sees it; VALUE_NONE: reported. */
+static ValueId emit_quantizer(Inserter *q, const Layer *l, Role role, ValueId old)
+{
+    PassCtx         *c = q->c;
+    const QuantSpec *spec = &l->spec[role];
+    ValueId          x = ir_mapped(&q->r, old);
+    Quantizing       z = { .c = c,
+                           .b = &q->r.b,
+                           .spec = spec,
+                           .role = role,
+                           .name = arena_printf(c->keep, "%s.%s", l->unique, roles[role].param),
+                           .x = x,
+                           .nonneg = q->nonneg[old],
+                           .given = is_given(q->r.b.g, x),
+                           .round = rounds(c, spec, role),
+                           .info = { .layer = arena_strdup(c->keep, l->name),
+                                     .role = role_name(role),
+                                     .method = spec->method->name,
+                                     .bits = spec->bits,
+                                     .row = spec->row,
+                                     .calibrate = arena_strdup(c->keep, spec_word(spec, SET_CALIBRATE)),
+                                     .percentile = spec_number(spec, SET_PERCENTILE, c->moment) } };
+    choose_codes(&z);
+    if (!choose_grain(&z))
+        return VALUE_NONE;
+    z.info.name = z.name;
+    z.info.steps = z.steps;
+    z.info.elems = shape_elems(ir_value(z.b->g, x)->type.shape);
+    ValueId y = spec->method->quantize(&z);
+    if (c->step == STEP_OBSERVE) {
+        z.info.observed = arena_printf(c->keep, OBSERVE_OUTPUT "%s", z.name);
+        ir_output(z.b, x, z.info.observed);
+        y = x;
+    }
+    add_inspection(&z, x, y);
+    vec_push(c->keep, &c->quantizers, z.info);
     pass_count(c, role == ROLE_WEIGHT ? "weights" : "activations", 1);
-    return ir_emit(b, OP_QDQ, IR_IN(x, step), AI(LO, z.lo), AI(HI, z.hi), AI(BITS, choice.bits),
-                   AT(METHOD, q->recipe->method), AT(ROLE, roles[role].name), AI(ROW, choice.row));
+    return sees_float(c, spec, role) ? x : add_noise(&z, x, y);
 }
 
-/* The quantized input of a layer, made now or by an earlier layer. */
-static ValueId quantized_input(Inserter *q, const Layer *l, Role role)
+/* Would both quantize alike? */
+static bool same_spec(const QuantSpec *a, const QuantSpec *b, Role role)
+{
+    if (a->method != b->method || a->bits != b->bits)
+        return false;
+    for (int32_t i = 0; i < SETTING_COUNT; i++)
+        if (i != SET_METHOD && (pass_settings[i].roles & 1u << role) != 0 &&
+            !str_eq(a->value[i].text, b->value[i].text))
+            return false;
+    return true;
+}
+
+/* The quantized operand of a layer, made now or by an earlier layer. */
+static ValueId quantized_operand(Inserter *q, const Layer *l, Role role)
 {
     const Graph *g = q->r.b.g;
     ValueId      x = ir_value(g, l->id)->in[roles[role].input];
-    if (l->choice[role].bits == 0 || ir_is(g, x, OP_QDQ))
+    if (l->spec[role].bits == 0 || is_quantized(g, x))
         return ir_mapped(&q->r, x);
-    Quantizer z = range_of(q, x, role, l->choice[role].bits);
     for (int32_t i = 0; i < q->made.len; i++) {
-        const Quantizer *m = &q->made.at[i];
-        if (m->x == z.x && m->lo == z.lo && m->hi == z.hi) {
+        const Made *m = &q->made.at[i];
+        if (m->x == x && m->role == role && same_spec(m->spec, &l->spec[role], role)) {
             pass_count(q->c, "shared", 1);
             return m->q;
         }
     }
-    z.q = emit_quantizer(q, l, role, z);
-    vec_push(q->c->scratch, &q->made, z);
-    return z.q;
+    ValueId y = emit_quantizer(q, l, role, x);
+    vec_push(q->c->scratch, &q->made, ((Made){ x, role, &l->spec[role], y }));
+    return y;
 }
 
-static void rewrite_layer(Inserter *q, const Layer *l)
+/* False: reported. */
+static bool rewrite_layer(Inserter *q, const Layer *l)
 {
     int32_t  n = ir_value(q->r.b.g, l->id)->n_in;
     ValueId *in = ARENA_ARRAY(q->c->scratch, ValueId, n);
@@ -324,7 +384,9 @@ static void rewrite_layer(Inserter *q, const Layer *l)
         in[i] = ir_mapped(&q->r, ir_value(q->r.b.g, l->id)->in[i]);
     bool new = false;
     for (int role = 0; role < ROLE_COUNT; role++) {
-        ValueId z = quantized_input(q, l, (Role)role);
+        ValueId z = quantized_operand(q, l, (Role)role);
+        if (z == VALUE_NONE)
+            return false;
         new |= z != in[roles[role].input];
         in[roles[role].input] = z;
     }
@@ -332,25 +394,58 @@ static void rewrite_layer(Inserter *q, const Layer *l)
         ir_replace(&q->r, l->id, ir_copy(&q->r.b, l->id, in));
     else
         ir_keep(&q->r, l->id);
+    return true;
+}
+
+/* The convolution of fold=two that serves statistics alone follows the folded one: its weight stays in float, its input
+ * is what that one reads. */
+static void rewrite_statistics(Inserter *q, const Layer *before, ValueId id)
+{
+    const Value v = *ir_value(q->r.b.g, id);
+    ValueId    *in = ARENA_ARRAY(q->c->scratch, ValueId, v.n_in);
+    for (int32_t i = 0; i < v.n_in; i++)
+        in[i] = ir_mapped(&q->r, v.in[i]);
+    ValueId folded = ir_mapped(&q->r, before->id);
+    if (ir_value(q->r.b.g, folded)->in[0] == in[0]) {
+        ir_keep(&q->r, id);
+        return;
+    }
+    in[0] = ir_value(q->r.b.g, folded)->in[0];
+    q->r.b.like = id;
+    ir_replace(&q->r, id, ir_copy(&q->r.b, id, in));
+}
+
+/* Has the layer rewritten last the same input, and is this one no layer of its own? */
+static bool is_statistics(const Inserter *q, const Graph *g, int32_t next, ValueId id)
+{
+    return next > 0 && ir_is(g, id, ir_value(g, q->layers.at[next - 1].id)->op) &&
+           ir_value(g, id)->in[0] == ir_value(g, q->layers.at[next - 1].id)->in[0];
 }
 
 bool pass_insert_quantize(PassCtx *c, Graph *g)
 {
-    if (!recipe_quantizes(c))
+    if (c->recipe == NULL || !recipe_quantizes(c->recipe))
         return false;
     Inserter q = { .c = c, .recipe = c->recipe };
-    find_layers(&q, g);
-    if (!check_recipe(&q) || !check_names(&q, g))
+    if (!find_layers(&q, g) || !check_recipe(&q) || !check_names(&q, g))
         return false;
     find_nonneg(&q, g);
     q.r = ir_rewrite_begin(g, c->scratch, c->d, "insert-quantize");
     int32_t next = 0;
+    for (int32_t i = 0; i < q.r.n_old; i++)
+        if (is_random_input(g, q.r.old[i]))
+            ir_keep(&q.r, q.r.old[i]);
     for (int32_t i = 0; i < q.r.n_old; i++) {
         ValueId id = q.r.old[i];
-        if (next < q.layers.len && q.layers.at[next].id == id)
-            rewrite_layer(&q, &q.layers.at[next++]);
-        else
+        if (is_random_input(g, id))
+            continue;
+        bool layer = next < q.layers.len && q.layers.at[next].id == id;
+        if (!layer && is_statistics(&q, g, next, id))
+            rewrite_statistics(&q, &q.layers.at[next - 1], id);
+        else if (!layer)
             ir_keep(&q.r, id);
+        else if (!rewrite_layer(&q, &q.layers.at[next++]))
+            return false;
     }
     return ir_rewrite_end(&q.r);
 }

@@ -5,9 +5,10 @@
  *   %y  = conv2d %xq, %wq                %s  = mul %sx, %sw
  *                                        %y  = conv2d_int %xc, %wc, %s               (f32)(exact sum of codes) s
  *
- * A bias is added behind it. The float values stay where somebody else reads them: the gradients of a train step do,
- * and are what they were. In an evaluation nobody does, and they are gone. The result differs from that of the float
- * product by the latter's roundings alone; it is the same on every backend, to the bit.
+ * %sw may be one number for each output of the weight, and then so is %s. A bias is added behind it. The float values
+ * stay where somebody else reads them: the gradients of a train step do, and are what they were. In an evaluation
+ * nobody does, and they are gone. The result differs from that of the float product by the latter's roundings alone; it
+ * is the same on every backend, to the bit.
  *
  * It runs where --forward=int8 asks for it, behind simplify (equal quantizers are one) and before the layouts. The init
  * step stays in float: it runs once.
@@ -54,22 +55,31 @@ static bool sums_fit(const Graph *g, const Value *product)
     return bound * (double)shape_elems(w) / (double)w.dim[0] <= (double)INT32_MAX;
 }
 
-/* What keeps one operand from being a tensor of bytes with one scale; NULL: nothing. */
-static const char *operand_obstacle(const Graph *g, const Value *q)
+/* What keeps one operand from being a tensor of bytes with one scale (a weight: one for each output); NULL: nothing. */
+static const char *operand_obstacle(const Graph *g, const Value *q, int side)
 {
+    if (q->op == OP_QUANT_NOISE)
+        return "is quantized in part";
+    if (q->op == OP_ADD && ir_is(g, q->in[0], OP_QDQ) && ir_value(g, q->in[1])->type.shape.rank == 0)
+        return "has an offset that is no whole number of steps";
     if (q->op != OP_QDQ)
         return "is not quantized";
+    if (q->n_in > 2)
+        return "has a zero point";
+    if (!ir_int(q, A_ROUND))
+        return "is clipped and not rounded";
     int64_t lo = ir_int(q, A_LO), hi = ir_int(q, A_HI);
     if (lo < -128 || hi > 255 || (lo < 0 && hi > 127))
         return "has codes that are no bytes";
-    return ir_value(g, q->in[1])->type.shape.rank > 0 ? "has more than one step size" : NULL;
+    bool of_outputs = side == SIDE_W && ir_int(q, A_AXIS) == 0;
+    return ir_value(g, q->in[1])->type.shape.rank > 0 && !of_outputs ? "has more than one step size" : NULL;
 }
 
 /* Why a product stays one of floats; NULL: it need not. */
 static const char *why_float(PassCtx *c, const Graph *g, const Value *product)
 {
     for (int side = 0; side < SIDE_COUNT; side++) {
-        const char *obstacle = operand_obstacle(g, ir_value(g, product->in[side]));
+        const char *obstacle = operand_obstacle(g, ir_value(g, product->in[side]), side);
         if (obstacle)
             return arena_printf(c->scratch, "its %s %s", side_names[side], obstacle);
     }
@@ -121,7 +131,7 @@ static void rewrite_quantizer(IntForward *f, ValueId id)
     const Value q = *ir_value(b->g, id);
     b->like = id;
     f->codes[id] = ir_emit(b, OP_QUANTIZE, IR_IN(ir_mapped(&f->r, q.in[0]), ir_mapped(&f->r, q.in[1])),
-                           AI(LO, ir_int(&q, A_LO)), AI(HI, ir_int(&q, A_HI)));
+                           AI(LO, ir_int(&q, A_LO)), AI(HI, ir_int(&q, A_HI)), AI(AXIS, ir_int(&q, A_AXIS)));
     if (f->float_uses[id] > 0)
         ir_keep(&f->r, id);
 }

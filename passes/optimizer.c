@@ -17,10 +17,7 @@ static const struct {
     bool        decays;
     double      floor;
 } groups[] = {
-    { "weight", true, 0 },
-    { "bias", false, 0 },
-    { "norm", false, 0 },
-    { "step", false, 1e-8 },
+    { "weight", true, 0 }, { "bias", false, 0 }, { "norm", false, 0 }, { "step", false, 1e-8 }, { "offset", false, 0 },
 };
 
 static int32_t find_group(const Value *param)
@@ -58,15 +55,36 @@ static bool is_gradient_output(const Graph *g, ValueId id)
     return v->op == OP_OUTPUT && strncmp(v->name, "grad:", 5) == 0;
 }
 
+/* Does a quantizer own it? Such a param may have no gradient, or not be updated, in some phases of a run. */
+static bool is_range(const Graph *g, ValueId param)
+{
+    const char *group = ir_text(ir_value(g, param), A_GROUP);
+    return str_eq(group, "step") || str_eq(group, "offset");
+}
+
+/* Steps and offsets of quantizers stay as they are from freeze-ranges on. */
+static bool is_frozen(PassCtx *c, const Graph *g, ValueId param)
+{
+    if (c->recipe == NULL || !is_range(g, param))
+        return false;
+    return c->moment.epoch >= recipe_setting(c->scratch, c->recipe, SET_FREEZE_RANGES).number[0];
+}
+
+static ValueId velocity_leaf(Builder *b, ValueId param)
+{
+    const Value   p = *ir_value(b->g, param);
+    const AttrSet zeros[] = { AT(INIT, "zeros") };
+    b->like = param;
+    return ir_leaf(b, OP_STATE, arena_printf(b->g->arena, "%s.velocity", p.name), p.type, zeros, DT_COUNT(zeros));
+}
+
 static void emit_update(Builder *b, const OptimizerConfig *cfg, ValueId param, ValueId grad, ValueId lr)
 {
     const Value   p = *ir_value(b->g, param);
     const int32_t group = find_group(&p);
     const double  decay = groups[group].decays ? cfg->weight_decay : 0;
-    const AttrSet zeros[] = { AT(INIT, "zeros") };
-    b->like = param;
-    ValueId v = ir_leaf(b, OP_STATE, arena_printf(b->g->arena, "%s.velocity", p.name), p.type, zeros, DT_COUNT(zeros));
-    ValueId velocity =
+    ValueId       v = velocity_leaf(b, param);
+    ValueId       velocity =
         ir_emit(b, OP_SGD_VELOCITY, IR_IN(v, grad, param), AF(MOMENTUM, cfg->momentum), AF(DECAY, decay));
     ValueId next = ir_emit(b, OP_SGD_STEP, IR_IN(param, grad, velocity, lr), AF(MOMENTUM, cfg->momentum),
                            AF(DECAY, decay), AI(NESTEROV, cfg->nesterov), AF(FLOOR, groups[group].floor));
@@ -74,6 +92,17 @@ static void emit_update(Builder *b, const OptimizerConfig *cfg, ValueId param, V
     ir_assign(b, param, next);
 }
 
+/* The gradient of a param; VALUE_NONE: it has none. */
+static ValueId find_grad(const UpdateList *updates, ValueId param)
+{
+    for (int32_t i = 0; i < updates->len; i++)
+        if (updates->at[i].param == param)
+            return updates->at[i].grad;
+    return VALUE_NONE;
+}
+
+/* Every phase of a run keeps the same velocities in the same order, whichever it updates: its programs share memory.
+ */
 bool pass_optimizer(PassCtx *c, Graph *g)
 {
     const UpdateList updates = find_updates(c, g);
@@ -88,8 +117,13 @@ bool pass_optimizer(PassCtx *c, Graph *g)
     r.b.backward = true;
     r.b.like = ir_mapped(&r, updates.at[0].param);
     ValueId lr = ir_leaf(&r.b, OP_INPUT, "lr", (Type){ DTYPE_F32, shape_of(0, NULL), LAYOUT_ROWS }, NULL, 0);
-    for (int32_t i = 0; i < updates.len; i++)
-        emit_update(&r.b, c->optimizer, ir_mapped(&r, updates.at[i].param), ir_mapped(&r, updates.at[i].grad), lr);
+    for (int32_t i = 0; i < r.n_old; i++) {
+        ValueId param = r.old[i], grad = ir_is(g, param, OP_PARAM) ? find_grad(&updates, param) : VALUE_NONE;
+        if (grad != VALUE_NONE && !is_frozen(c, g, param))
+            emit_update(&r.b, c->optimizer, ir_mapped(&r, param), ir_mapped(&r, grad), lr);
+        else if (ir_is(g, param, OP_PARAM) && is_range(g, param))
+            velocity_leaf(&r.b, ir_mapped(&r, param));
+    }
     r.changed = true;
     pass_count(c, "params updated", updates.len);
     return ir_rewrite_end(&r);

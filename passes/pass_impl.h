@@ -10,7 +10,18 @@
 #include "passes/passes.def"
 #undef PASS
 
-extern const char *const pass_step_names[STEP_INIT + 1];
+/* What patterns of a recipe match: "s1.b0.conv1" of a layer whose weight is the param "s1.b0.conv1.weight" or what
+ * fold-batchnorm made of it; else its label. (insert_quantize.c) */
+const char *layer_name(Arena *a, const Graph *g, ValueId id);
+
+/* Is the recipe sound for the layers of this network? False: every mistake is reported. (recipe_check.c) */
+typedef struct RecipeLayer {
+    const char      *name;
+    const QuantSpec *spec[ROLE_COUNT];
+} RecipeLayer;
+bool recipe_check(Arena *a, Diag *d, const Recipe *r, const RecipeLayer *layers, int32_t n) DT_CHECKED;
+/* Does the setting do anything with this method, for one of the sides `roles`? */
+bool method_reads(const Method *m, SettingId id, uint32_t roles);
 
 /* Is the result of this op laid out as weights are, whatever it reads? (layout.c) */
 bool layout_makes_weight(OpCode op);

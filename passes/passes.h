@@ -10,52 +10,178 @@
 
 /* ---- Recipe: which method, how many bits, where ---------------------------------------------------------------- */
 
-/* A method is a row of passes/methods.def. */
-typedef struct MethodInfo {
-    const char *name, *doc;
-    bool        quantizes; /* false: float */
-} MethodInfo;
-extern const MethodInfo pass_methods[];
-extern const int32_t    pass_n_methods;
+/* What is quantized of a layer: its weight, its input. */
+typedef enum Role { ROLE_WEIGHT, ROLE_ACT, ROLE_COUNT } Role;
+const char *role_name(Role r); /* "weight", "act" */
 
-/* Applies to the quantizers whose layer name matches `pattern` (glob over "s1.b0.conv1") and whose role is given.
- * Later rows win. */
+/* A method is a row of passes/methods.def and a function (quantize.h). */
+typedef struct Quantizing Quantizing;
+typedef struct Method {
+    const char *name, *doc;
+    const char *defaults; /* settings that it differs in from recipe.def: "noise=0.5 weight.codes=narrow" */
+    ValueId (*quantize)(Quantizing *z); /* NULL: float */
+    const char *penalty;                /* regularizer: form of ir/body_penalty.c; NULL: none */
+    const char *reads; /* settings beyond those of every method: "act.calibrate ema"; others would do nothing */
+} Method;
+extern const Method  pass_methods[];
+extern const int32_t pass_n_methods;
+
+/* Where in a run a step is compiled for: what recipes schedule changes with it. */
+typedef struct Moment {
+    double epoch, epochs; /* 0 <= epoch < epochs */
+} Moment;
+
+/* Settings are rows of passes/recipe.def. */
+typedef enum SettingKind { SETTING_WORD, SETTING_NUMBER, SETTING_WHOLE, SETTING_SCHEDULE } SettingKind;
+typedef enum SettingId {
+#define SETTING(id, ...) SET_##id,
+#include "passes/recipe.def"
+#undef SETTING
+    SETTING_COUNT
+} SettingId;
+typedef struct SettingInfo {
+    const char *key;
+    SettingKind kind;
+    uint32_t    roles;    /* 1 << Role: of which sides of a layer; 0: of the whole network */
+    const char *choices;  /* WORD: "tensor|channel" */
+    double      min, max; /* numbers */
+    const char *fallback; /* as it would be written */
+    const char *doc;
+} SettingInfo;
+extern const SettingInfo pass_settings[SETTING_COUNT];
+
+/* A setting's value. A schedule has one number from each point of the run on. */
+enum { SCHEDULE_MOST = 8 };
+typedef struct SettingValue {
+    const char *text; /* without blanks, numbers with as few digits as read back */
+    int32_t     n;
+    double      number[SCHEDULE_MOST];
+    double      from[SCHEDULE_MOST];  /* epochs, or a share of all; rising; from[0] = 0 */
+    bool        share[SCHEDULE_MOST]; /* from is a share of the run */
+} SettingValue;
+/* "0.5"; "1,10,100" (equal parts of the run); "0.25, 0.5@2, 1@80%" (from epoch 2, from 80 % of the run on). False:
+ * reported at `at`, `what` in front. */
+bool setting_parse(Arena *a, Diag *d, Loc at, const char *what, SettingId id, const char *text, SettingValue *out);
+/* The number at this moment. */
+double setting_at(const SettingValue *v, Moment m);
+
+/* Bits of the quantizers whose layer name matches `pattern` (glob over "s1.b0.conv1") and whose role is given. Later
+ * rows win. */
 typedef struct RecipeRow {
     const char *pattern;
     const char *role; /* "weight", "act", or NULL: both */
     int32_t     bits; /* 2..8; 0: leave in float */
-    const char *what; /* who says it, for messages: "--layer" */
+    const char *what; /* who says it, for messages: "--layer", "recipe" */
+    Loc         at;   /* my.recipe:12 */
 } RecipeRow;
 
+/* The same for any other setting, the method included. */
+typedef struct RecipeSetting {
+    const char  *pattern; /* NULL: the whole network */
+    uint32_t     roles;   /* 1 << Role */
+    SettingId    id;
+    SettingValue value;
+    const char  *what; /* "--set", "recipe" */
+    Loc          at;
+} RecipeSetting;
+
 typedef struct Recipe {
-    const char *method; /* row of pass_methods */
+    const char *method; /* of every layer that no setting names another for */
     int32_t     weight_bits, act_bits;
-    int32_t     edge_bits; /* first and last layer; 0: like the others; 8 by default */
-    VEC(RecipeRow) rows;   /* after the defaults; each must match something */
-    bool batch_in_n;       /* LSQ gradient scale counts the batch, too (not the paper's way) */
+    int32_t     edge_bits;       /* first and last layer; 0: like the others; 8 by default */
+    VEC(RecipeRow) rows;         /* after the defaults; each must match something */
+    VEC(RecipeSetting) settings; /* later ones win; each must match something */
+    bool batch_in_n;             /* LSQ gradient scale counts the batch, too (not the paper's way) */
 } Recipe;
 
 /* The method of this name. NULL: reported at `at`, `what` in front ("--method"), with the names there are. */
-const MethodInfo *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name);
-/* "w4a4", "w8a8", "float" -> bits. False: reported. `what` begins the message: what the text was given as ("--bits").
- */
-bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text);
+const Method *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name);
+/* Does anything in it quantize? */
+bool recipe_quantizes(const Recipe *r);
+/* Is there anything to train? Not where all that quantizes is calibrated and stays as it is. */
+bool recipe_trains(const Recipe *r);
+/* "w4a4", "w8a8", "float" -> bits. False: reported at `at`. `what` begins the message: what the text was given as
+ * ("--bits"). */
+bool recipe_set_bits(Recipe *r, Diag *d, Loc at, const char *what, const char *text);
 /* PATTERN=wNaM (or PATTERN=float): one more row. */
+bool recipe_set_layer(Arena *a, Recipe *r, Diag *d, Loc at, const char *what, const char *text);
+/* [PATTERN:][weight.|act.]KEY=VALUE: one more setting. */
+bool recipe_set(Arena *a, Recipe *r, Diag *d, Loc at, const char *what, const char *text);
+/* The same, said at no place. */
+bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text);
 bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text);
-/* A recipe in a file (recipe_file.c): what each option of the same name would say; NULL, false: the file does not.
- * places[i]: "my.recipe:12", where layers[i] ("s1.*=w8a8") stands. */
+/* What recipe_set reads back, always in the same words. */
+void recipe_print_setting(Str *out, const RecipeSetting *s);
+/* Warns of what is to happen after the last epoch. */
+void recipe_check_epochs(const Recipe *r, Diag *d, double epochs);
+
+/* What the recipe says of one side of one layer: for each setting the last that names it, else the method's default,
+ * else the fallback of recipe.def. */
+typedef struct QuantSpec {
+    const Method *method;
+    int32_t       bits; /* 0, or a method that does not quantize: float */
+    int32_t       told; /* bits that rows and defaults say, whatever the method */
+    int32_t       row;  /* that decided the bits: -1 default, -2 edge rule, else index into rows */
+    SettingValue  value[SETTING_COUNT];
+    int32_t       by[SETTING_COUNT]; /* index into Recipe.settings; -1: the method's default or the fallback */
+} QuantSpec;
+bool        recipe_resolve(Arena *a, Diag *d, const Recipe *r, const char *layer, bool edge, Role role, QuantSpec *out);
+const char *spec_word(const QuantSpec *s, SettingId id);
+double      spec_number(const QuantSpec *s, SettingId id, Moment m);
+/* A setting of the whole network. */
+SettingValue recipe_setting(Arena *a, const Recipe *r, SettingId id);
+/* The epochs at which the train step changes, rising, at[0] = 0; how many. A run compiles one train step for each. */
+enum { RECIPE_MOST_PHASES = 16 };
+int32_t recipe_phases(Arena *a, const Recipe *r, double epochs, double at[RECIPE_MOST_PHASES]);
+
+/* A recipe in a file (recipe_file.c), as options of the command line: { "bits", "w4a4" }, { "layer", "s1.*=w8a8" },
+ * { "set", "s1.*:noise=0.5" }, { "lr", "0.01" }. */
+typedef struct RecipeSaid {
+    const char *option, *text;
+    Loc         at;
+} RecipeSaid;
 typedef struct RecipeFile {
-    const char *method, *bits, *bits_place;
-    int64_t     edge_bits;
-    bool        has_edge_bits, batch_in_n;
-    StrList     layers, places;
+    VEC(RecipeSaid) said;
 } RecipeFile;
-bool recipe_read(Arena *a, Diag *d, const char *path, RecipeFile *out) DT_CHECKED;
-/* What insert-quantize decided for each quantizer, for `detent info`. */
+
+/* `name`: a file, or, where there is none and no slash in it, a recipe that is built in. */
+bool recipe_read(Arena *a, Diag *d, const char *name, RecipeFile *out) DT_CHECKED;
+
+/* Recipes that are built in: the files of passes/recipes. */
+typedef struct BuiltinRecipe {
+    const char *name, *text;
+} BuiltinRecipe;
+extern const BuiltinRecipe recipe_builtins[];
+extern const int32_t       recipe_n_builtins;
+/* NULL: reported at no place, `what` in front, with the names that are near. */
+const BuiltinRecipe *recipe_find_builtin(Arena *a, Diag *d, const char *what, const char *name);
+const char          *recipe_title(Arena *a, const BuiltinRecipe *r); /* its first comment */
+
+void                 recipe_doc(Str *out); /* docs/settings.md */
+
+/* Names of outputs that insert-quantize makes for the host. */
+#define PENALTY_OUTPUT "penalty:" /* train: lambda mean phi of a quantizer's input */
+#define OBSERVE_OUTPUT "observe:" /* observe: what a quantizer would read */
+#define INSPECT_OUTPUT                                                                                                 \
+    "inspect:" /* inspect: "inspect:NAME:" and step, zero, value (of weights: what was quantized), clipped             \
+                  (how many), noise (sum of squared errors), signal (sum of squares), bad (how many not                \
+                  finite), and of weights under a regularizer phi (its sum, for each output with a step) */
+
+/* What insert-quantize made for one quantizer. Leaves are named; NULL: it has none such. */
 typedef struct QuantizerInfo {
-    const char *layer, *role, *step; /* step: name of the step-size param */
-    int32_t     bits, row;           /* row: -1 default, -2 edge rule, else index into rows */
-    int64_t     lo, hi;
+    const char *name; /* "s1.b0.conv1.weight", "s1.b0.conv1.input" */
+    const char *layer, *role, *method;
+    int32_t     bits, row; /* row: as in QuantSpec */
+    int64_t     lo, hi;    /* codes */
+    int64_t     steps;     /* 1, or one for each so many outputs of the weight: a vector of that length */
+    int64_t     elems;     /* of what it quantizes */
+    bool        affine;    /* it has a zero point */
+    const char *step;      /* f32[steps]: param, or state when it is not trained */
+    const char *offset;    /* f32[]: param or state, the real value of code 0 */
+    const char *min, *max; /* f32[]: states, the range that is tracked (min NULL: 0) */
+    const char *calibrate; /* "none", or how the host finds the first range; see runtime/calibrate.h */
+    double      percentile;
+    const char *observed; /* output of the observe step that shows what it would quantize */
 } QuantizerInfo;
 
 /* ---- What passes are told ------------------------------------------------------------------------------------------
@@ -88,6 +214,8 @@ typedef struct PassCtx {
     Diag                  *d;       /* errors of the user's making */
     StepKind               step;
     const Recipe          *recipe;
+    Moment                 moment;
+    bool                   clamped; /* eval: quantizers clip and do not round (what a regularizer has reached so far) */
     const OptimizerConfig *optimizer;
     const Target          *target;
     bool                   int8_forward; /* products of codes of up to 8 bits are made of integers (--forward int8) */

@@ -113,7 +113,7 @@ static bool ref_check(Arena *a, Diag *d, const Pipeline *p, StepKind step, const
     Str all = str_new(a);
     pipeline_print(&all, p);
     diag_error(d, LOC_NONE, "--%s=%s: %s runs %d time%s in the %s step", flag, text, pass_table[ref.id].name, runs,
-               runs == 1 ? "" : "s", pass_step_names[step]);
+               runs == 1 ? "" : "s", step_kind_name(step));
     diag_help(d, "the pipeline is %s", all.s);
     return false;
 }

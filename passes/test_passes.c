@@ -67,6 +67,6 @@ bool pass_test_drop(PassCtx *c, Graph *g)
 bool pass_test_bug(PassCtx *c, Graph *g)
 {
     DT_ASSERT(g->order.len < 0, "planted: graph @%s has %d values in a %s step", g->name, g->order.len,
-              pass_step_names[c->step]);
+              step_kind_name(c->step));
     return false;
 }

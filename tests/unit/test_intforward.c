@@ -272,6 +272,56 @@ static void test_which_products(void **state)
     }
 }
 
+/* Operands of other forms: how they are made of x, %0 (%8), and of the weight, %1 (%9). */
+static const struct {
+    const char *x, *w, *why;
+} form_cases[] = {
+    { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %4 {lo=-8, hi=7, axis=0, bits=4} : f32[6x4x3x3]\n", NULL },
+    { "  %8 = qdq %0, %10 {axis=0, " ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, axis=0, bits=4} : f32[6x4x3x3]\n", "its input has more than one step size" },
+    { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %10 {lo=-8, hi=7, axis=2, bits=4} : f32[6x4x3x3]\n", "its weight has more than one step size" },
+    { "  %11 = zero_point %5, %2 {lo=0, hi=15} : f32[]\n  %8 = qdq %0, %2, %11 {" ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input has a zero point" },
+    { "  %11 = sub %0, %5 : f32[2x4x8x8]\n  %12 = qdq %11, %2 {" ACT_(15) "} : f32[2x4x8x8]\n"
+                                                                          "  %8 = add %12, %5 : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n",
+      "its input has an offset that is no whole number of steps" },
+    { "  %11 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n  %8 = add %11, %0 : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input is not quantized" },
+    { "  %8 = qdq %0, %2 {round=false, " ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input is clipped and not rounded" },
+    { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %11 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n"
+      "  %9 = quant_noise %1, %11, %6, %7 {p=0.5} : f32[6x4x3x3]\n",
+      "its weight is quantized in part" },
+};
+
+static void test_other_forms(void **state)
+{
+    Fixture *f = *state;
+    for (int32_t i = 0; i < DT_COUNT(form_cases); i++) {
+        const char *why = form_cases[i].why;
+        f->ctx.explain = ARENA_NEW(&f->a, Str);
+        *f->ctx.explain = str_new(&f->a);
+        f->ctx.int8_forward = true;
+        Graph *g = fixture_graph(
+            f, arena_printf(&f->a,
+                            "graph @t.eval {\n  %%0 = input \"x\" : f32[2x4x8x8]\n"
+                            "  %%1 = param \"w\" : f32[6x4x3x3]\n  %%2 = param \"sx\" : f32[]\n"
+                            "  %%3 = param \"sw\" : f32[]\n  %%4 = param \"each\" : f32[6]\n"
+                            "  %%5 = param \"offset\" : f32[]\n  %%6 = input \"seed\" : u32[]\n"
+                            "  %%7 = input \"step\" : u32[]\n  %%10 = param \"s%d\" : f32[%d]\n%s%s"
+                            "  %%13 = conv2d %%8, %%9 : f32[2x6x6x6]\n  output %%13 \"y\"\n}\n",
+                            i, strstr(form_cases[i].w, "axis=2") ? 3 : 2, form_cases[i].x, form_cases[i].w));
+        if (!fixture_run(f, g, "--passes=integer-forward --verify=all --verify-changed --verify-roundtrip"))
+            fail_msg("%s", fixture_said(f));
+        assert_int_equal(fixture_count(g, OP_CONV2D_INT), why == NULL);
+        assert_has(f->ctx.explain->s, why ? why : "conv2d: is made of integer codes");
+    }
+}
+
 /* 128 128 131071 is below 2^31, with one more term it is not. */
 static void test_sums_that_might_not_fit(void **state)
 {
@@ -371,13 +421,16 @@ static const int8_t *checked_codes(Net *n, ValueId quantize, const char *x_name,
                                    const char *codes_name)
 {
     const Value  *q = ir_value(n->g, quantize);
-    const float  *x = net_read(n, x_name), step = *(const float *)net_read(n, step_name), inverse = 1 / step;
+    const float  *x = net_read(n, x_name), *steps = net_read(n, step_name);
     const int8_t *codes = net_read(n, codes_name);
+    const int64_t elems = shape_elems(q->type.shape), each = elems / net_tensor(n, step_name)->elems;
     float         lo = (float)ir_int(q, A_LO), hi = (float)ir_int(q, A_HI);
-    for (int64_t i = 0; i < shape_elems(q->type.shape); i++)
+    for (int64_t i = 0; i < elems; i++) {
+        float step = steps[i / each], inverse = 1 / step;
         if (rintf(fminf(fmaxf(x[i] * inverse, lo), hi)) != (float)codes[i])
             fail_msg("%s[%lld]: %.9g in steps of %.9g is %d", codes_name, (long long)i, (double)x[i], (double)step,
                      codes[i]);
+    }
     return codes;
 }
 
@@ -403,12 +456,14 @@ static void check_product(Net *n, const Product *p)
     CallDesc      d = product_desc(n->g, v);
     const int8_t *x = checked_codes(n, v->in[0], p->x, p->x_step, p->x_codes);
     const int8_t *w = checked_codes(n, v->in[1], p->w, p->w_step, p->w_codes);
-    const float  *y = net_read(n, p->y), scale = *(const float *)net_read(n, p->scale);
-    float         sx = *(const float *)net_read(n, p->x_step), sw = *(const float *)net_read(n, p->w_step);
-    assert_true(scale == sx * sw);
+    const float  *y = net_read(n, p->y), *scales = net_read(n, p->scale), *steps = net_read(n, p->w_step);
+    const float   sx = *(const float *)net_read(n, p->x_step);
+    const bool    each = net_tensor(n, p->w_step)->elems > 1; /* output has its own */
     for (int64_t i = 0; i < d.n * d.k * d.oh * d.ow; i++) {
         int64_t ow = i % d.ow, oh = i / d.ow % d.oh, k = i / d.ow / d.oh % d.k, b = i / d.ow / d.oh / d.k, sum = 0;
         double  real = 0, size = 0;
+        float   sw = steps[each ? k : 0], scale = scales[each ? k : 0];
+        assert_true(scale == sx * sw);
         for (int64_t t = 0; t < d.c * d.r * d.s; t++) {
             int64_t s = t % d.s, r = t / d.s % d.r, c = t / d.s / d.r;
             int64_t h = oh * d.stride + r - d.pad[0], q = ow * d.stride + s - d.pad[1];
@@ -426,10 +481,11 @@ static void check_product(Net *n, const Product *p)
     }
 }
 
-static void check_network(const char *model, StepKind step, int32_t products)
+static void check_network(const char *model, StepKind step, const char *settings, int32_t products)
 {
     NetSetup s = net_setup(model, step, LAYOUT_NHWC, true, 1);
-    Net     *n = net_graph(&s);
+    s.settings = settings;
+    Net *n = net_graph(&s);
     net_passes(n, "canonicalize,insert-quantize,autodiff,optimizer,decompose,simplify,integer-forward");
     Products all = expose_products(n);
     net_passes(n, "layout,fuse,batch,schedule,plan-memory,lower");
@@ -446,10 +502,14 @@ static void check_network(const char *model, StepKind step, int32_t products)
 static void test_every_product(void **state)
 {
     (void)state;
-    check_network("resnet20", STEP_EVAL, 19);
-    check_network("resnet20", STEP_TRAIN, 19);
-    check_network("mnist", STEP_EVAL, 3);
-    check_network("mnist", STEP_TRAIN, 3);
+    check_network("resnet20", STEP_EVAL, NULL, 19);
+    check_network("resnet20", STEP_TRAIN, NULL, 19);
+    check_network("resnet20", STEP_EVAL, "grain=channel", 19);
+    check_network("mnist", STEP_EVAL, NULL, 3);
+    check_network("mnist", STEP_TRAIN, NULL, 3);
+    check_network("mnist", STEP_TRAIN, "grain=channel", 3);
+    check_network("mnist", STEP_EVAL, "*:grain=2", 3); /* pairs of channels */
+    check_network("mnist", STEP_TRAIN, "noise=0.5", 0);
 }
 
 static Net *net_after(NetSetup s)
@@ -585,12 +645,19 @@ static void test_what_a_step_is_made_of(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codes_are_those_of_qdq), cmocka_unit_test(test_codes_by_machine_code),
-        cmocka_unit_test(test_sums_are_exact),         fixture_test(test_which_products),
-        fixture_test(test_sums_that_might_not_fit),    fixture_test(test_shared_quantizers),
-        fixture_test(test_only_where_asked_for),       cmocka_unit_test(test_every_product),
-        cmocka_unit_test(test_near_the_float_step),    cmocka_unit_test(test_either_layout),
-        cmocka_unit_test(test_by_machine_code),        cmocka_unit_test(test_what_a_step_is_made_of),
+        cmocka_unit_test(test_codes_are_those_of_qdq),
+        cmocka_unit_test(test_codes_by_machine_code),
+        cmocka_unit_test(test_sums_are_exact),
+        fixture_test(test_which_products),
+        fixture_test(test_other_forms),
+        fixture_test(test_sums_that_might_not_fit),
+        fixture_test(test_shared_quantizers),
+        fixture_test(test_only_where_asked_for),
+        cmocka_unit_test(test_every_product),
+        cmocka_unit_test(test_near_the_float_step),
+        cmocka_unit_test(test_either_layout),
+        cmocka_unit_test(test_by_machine_code),
+        cmocka_unit_test(test_what_a_step_is_made_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* test_quantize.c: which values insert-quantize quantizes, with how many bits and in which range: the default, the rule
- * for the first and the last layer, rows of the recipe; the first step sizes of the init step; and its mistakes. */
+ * for the first and the last layer, rows of the recipe; the first step sizes of the init step; and its mistakes. What
+ * each method makes there is test_methods.c's. */
 #include "tests/unit/pass_fixture.h"
 
 /* Two convolutions read one relu (s0.conv1, s0.down); s1.conv reads a sum that may be negative; head reads a mean. */
@@ -77,7 +78,7 @@ static void assert_quantizers(const Fixture *f, const Graph *g, const Expected *
         assert_int_equal(ir_int(v, A_LO), want[i].lo);
         assert_int_equal(ir_int(v, A_HI), want[i].hi);
         assert_int_equal(ir_int(v, A_ROW), want[i].row);
-        assert_string_equal(ir_text(v, A_METHOD), "lsq");
+        assert_string_equal(q->method, "lsq");
         assert_string_equal(ir_text(v, A_ROLE), q->role);
         bool fixed = ir_is(g, v->in[0], OP_INPUT); /* of the image: found once, not trained */
         assert_int_equal(p->op, fixed ? OP_STATE : OP_PARAM);
@@ -242,7 +243,9 @@ static void test_bad_recipe(void **state)
     assert_has(fixture_said(f), "weights: expected 2 to 8 bits, or 0 for float, found 9");
     f->recipe = (Recipe){ .method = "lsk", .weight_bits = 4, .act_bits = 4 };
     assert_false(fixture_run(f, fixture_graph(f, net), QUANTIZE));
-    assert_has(fixture_said(f), "unknown method 'lsk'; nearest: lsq");
+    assert_has(fixture_said(f),
+               "insert-quantize: expected float, ptq, qat, lsq, lsq+, quant-noise, qsin or msqe, found 'lsk'");
+    assert_has(fixture_said(f), "did you mean lsq or lsq+?");
 }
 
 /* %s = lsq_init(mean |x|, max |x|) is what the qdq uses and what the param is set to. */
@@ -264,10 +267,15 @@ static void test_init_step(void **state)
         assert_int_equal(ir_int(init, A_HI), ir_int(v, A_HI));
         assert_int_equal(ir_int(init, A_BITS), ir_int(v, A_BITS));
         const Value *mean = ir_value(g, init->in[0]), *most = ir_value(g, init->in[1]);
-        assert_true(mean->op == OP_REDUCE_ABS && most->op == OP_REDUCE_MAXABS);
-        assert_true(mean->in[0] == v->in[0] && most->in[0] == v->in[0]);
         assert_true(ir_float(mean, A_SCALE) == 1.0 / (double)shape_elems(v->type.shape));
         assert_true(ir_float(most, A_SCALE) == 1.0);
+        if (str_eq(ir_text(v, A_ROLE), "act")) { /* in two steps: channels first */
+            assert_true(mean->op == OP_REDUCE_SUM && most->op == OP_REDUCE_MAX);
+            mean = ir_value(g, mean->in[0]);
+            most = ir_value(g, most->in[0]);
+        }
+        assert_true(mean->op == OP_REDUCE_ABS && most->op == OP_REDUCE_MAXABS);
+        assert_true(mean->in[0] == v->in[0] && most->in[0] == v->in[0]);
         seen++;
     }
     assert_int_equal(seen, 11);
