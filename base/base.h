@@ -121,6 +121,7 @@ void str_addn(Str *s, const char *text, size_t len);
 void str_printf(Str *s, const char *fmt, ...) DT_PRINTF(2, 3);
 /* Appends the shortest decimal text that reads back as exactly this float (nan, inf, -inf spelled so). */
 void str_add_f32(Str *s, float f);
+void str_add_f64(Str *s, double x);        /* the same of a double, in plain form up to 15 digits */
 bool str_eq(const char *a, const char *b); /* NULL equals NULL only */
 /* Shell-like match of the whole text: * ? [abc] {a,b}; a dot has no special meaning. */
 bool str_glob(const char *pattern, const char *text);
@@ -233,7 +234,8 @@ typedef enum OptKind {
     OPT_FLOAT,  /* double */
     OPT_STRING, /* const char *  */
     OPT_CHOICE, /* const char *  one of the '|'-separated words in `choices` */
-    OPT_LIST    /* StrList:      may be repeated; each value is also split at commas */
+    OPT_LIST,   /* StrList:      may be repeated; each value is also split at commas */
+    OPT_TEXTS   /* StrList:      may be repeated; each value is one entry, whatever it holds */
 } OptKind;
 
 typedef struct StrList {
@@ -256,7 +258,14 @@ typedef struct OptDef {
  * False: a mistake was reported (unknown option with the nearest names, missing or bad value). */
 bool opts_parse(Arena *a, Diag *d, const OptDef *defs, int32_t count, int argc, char **argv, void *out,
                 StrList *rest) DT_CHECKED;
+/* One value from elsewhere than the command line: for a list one more entry. A mistake is reported at `at`, `what` in
+ * front of it. */
+bool opts_set(Arena *a, Diag *d, Loc at, const char *what, const OptDef *def, const char *text, void *out) DT_CHECKED;
 void opts_help(Str *out, const OptDef *defs, int32_t count);
+/* Command lines as text: a word as opts_words reads it, in quotes where that is needed; and the words of a line. False:
+ * a quote is not closed. */
+void opts_quote(Str *out, const char *word);
+bool opts_words(Arena *a, const char *line, StrList *out) DT_CHECKED;
 
 /* ---- Random numbers: counter based, so that a number depends on its place alone -------------------------------- */
 

@@ -2,7 +2,7 @@
  *
  * --name=value and --name value are the same, except for an option that may stand bare (a flag, or one with the empty
  * word among its choices): its value needs the '='. The last of several wins; lists add up, and what the command line
- * gives replaces their default. Every mistake is reported, not only the first. Tested by tests/unit/test_base.c. */
+ * gives replaces their default. Every mistake is reported, not only the first. Tested by tests/unit/test_base_io.c. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -17,6 +17,8 @@ typedef struct Parser {
     int32_t       count;
     char         *out;
     bool         *given; /* of each option: seen on the command line */
+    Loc           at;
+    const char   *what; /* who gives the value, when it is no option of the command line */
 } Parser;
 
 /* ---- Values ---- */
@@ -48,7 +50,8 @@ static bool in_range(const OptDef *def, double x)
 
 static bool bad_value(Parser *p, const OptDef *def, const char *expected, const char *found)
 {
-    diag_error(p->diag, LOC_NONE, "--%s: expected %s, found '%s'", def->name, expected, found);
+    const char *what = p->what != NULL ? p->what : arena_printf(p->arena, "--%s", def->name);
+    diag_error(p->diag, p->at, "%s: expected %s, found '%s'", what, expected, found);
     return false;
 }
 
@@ -152,6 +155,9 @@ static bool set_value(Parser *p, const OptDef *def, const char *text)
         return set_choice(p, def, text, field);
     case OPT_LIST:
         return set_list(p, text, field);
+    case OPT_TEXTS:
+        vec_push(p->arena, (StrList *)field, arena_strdup(p->arena, text));
+        return true;
     }
     DT_UNREACHABLE("option --%s has kind %d", def->name, (int)def->kind);
 }
@@ -174,6 +180,7 @@ static bool set_default(Parser *p, const OptDef *def)
         *(const char **)field = NULL;
         break;
     case OPT_LIST:
+    case OPT_TEXTS:
         *(StrList *)field = (StrList){ 0 };
         break;
     }
@@ -240,7 +247,7 @@ static int parse_option(Parser *p, int i, int argc, char **argv)
         value = next;
         words = 2;
     }
-    if (def->kind == OPT_LIST && !p->given[index])
+    if ((def->kind == OPT_LIST || def->kind == OPT_TEXTS) && !p->given[index])
         *(StrList *)(p->out + def->offset) = (StrList){ 0 };
     p->given[index] = true;
     set_value(p, def, value); /* a mistake in it does not stop the parsing: the error count tells */
@@ -249,7 +256,7 @@ static int parse_option(Parser *p, int i, int argc, char **argv)
 
 bool opts_parse(Arena *a, Diag *d, const OptDef *defs, int32_t count, int argc, char **argv, void *out, StrList *rest)
 {
-    Parser  p = { a, d, defs, count, out, ARENA_ARRAY(a, bool, count) };
+    Parser  p = { a, d, defs, count, out, ARENA_ARRAY(a, bool, count), LOC_NONE, NULL };
     int32_t errors = d->errors;
     for (int32_t i = 0; i < count; i++) {
         bool right = set_default(&p, &defs[i]);
@@ -272,6 +279,52 @@ bool opts_parse(Arena *a, Diag *d, const OptDef *defs, int32_t count, int argc, 
         }
     }
     return d->errors == errors;
+}
+
+bool opts_set(Arena *a, Diag *d, Loc at, const char *what, const OptDef *def, const char *text, void *out)
+{
+    Parser p = { a, d, def, 1, out, NULL, at, what };
+    return set_value(&p, def, text);
+}
+
+/* ---- Command lines as text ---- */
+
+void opts_quote(Str *out, const char *word)
+{
+    if (word[0] != 0 && strpbrk(word, " \t\r\n'\\") == NULL) {
+        str_add(out, word);
+        return;
+    }
+    str_add(out, "'");
+    for (const char *c = word; *c; c++)
+        if (*c == '\'')
+            str_add(out, "'\\''");
+        else
+            str_addn(out, c, 1);
+    str_add(out, "'");
+}
+
+/* Blanks part words; '...' is taken as it is, and so is a character behind a backslash. */
+bool opts_words(Arena *a, const char *line, StrList *out)
+{
+    static const char blanks[] = " \t\r\n";
+    *out = (StrList){ 0 };
+    for (const char *c = line + strspn(line, blanks); *c; c += strspn(c, blanks)) {
+        Str  word = str_new(a);
+        bool quoted = false;
+        for (; *c && (quoted || !strchr(blanks, *c)); c++) {
+            if (*c == '\'')
+                quoted = !quoted;
+            else if (*c == '\\' && !quoted && c[1])
+                str_addn(&word, ++c, 1);
+            else
+                str_addn(&word, c, 1);
+        }
+        if (quoted)
+            return false;
+        vec_push(a, out, word.s);
+    }
+    return true;
 }
 
 /* ---- Help ---- */

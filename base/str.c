@@ -110,6 +110,17 @@ void str_add_f32(Str *s, float f)
     }
 }
 
+void str_add_f64(Str *s, double x)
+{
+    char text[32];
+    for (int digits = 15; digits <= 17; digits++) { /* zeros at the end are not written: 0.1, 80, 1e-09 */
+        snprintf(text, sizeof(text), "%.*g", digits, x);
+        if (strtod(text, NULL) == x)
+            break;
+    }
+    str_add(s, text);
+}
+
 bool str_eq(const char *a, const char *b)
 {
     return a == b || (a && b && strcmp(a, b) == 0);

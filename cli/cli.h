@@ -8,6 +8,7 @@
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
 #include "passes/passes.h"
+#include "runtime/calibrate.h"
 #include "runtime/runtime.h"
 #include "runtime/cuda/gpu.h"
 
@@ -22,9 +23,10 @@ typedef struct CliOptions {
     StrList given; /* names of the options that were given, on the command line or by a run's args.json */
     /* what is trained */
     const char *method, *bits, *recipe;
-    StrList     layers;       /* PATTERN=w8a8 */
-    StrList     layer_places; /* of the first of them: where the recipe's file says so */
-    const char *bits_place;   /* the same of bits; NULL: the command line does */
+    const char *calibrate, *noise; /* short for settings; NULL once they are among them */
+    StrList     layers;            /* PATTERN=w8a8 */
+    StrList     settings;          /* [PATTERN:][weight.|act.]KEY=VALUE */
+    RecipeFile  said; /* what of all this the recipe's file says; its layers and settings are the first ones */
     int64_t     edge_bits;
     bool        batch_in_n;
     int64_t     batch;
@@ -32,16 +34,18 @@ typedef struct CliOptions {
     int64_t     seed_;
     /* how it is trained */
     const char *data, *dataset, *schedule, *init, *out, *exp, *resume, *checkpoint;
-    int64_t     epochs, max_steps, save_every, log_every, eval_every;
+    int64_t     epochs, max_steps, save_every, log_every, eval_every, inspect_every;
     double      lr, momentum, weight_decay, warmup;
     bool        nesterov, no_augment;
     /* how it is compiled and run */
-    const char *backend, *forward, *math, *arch, *gpu_memory, *workspace, *cache, *step;
+    const char *backend, *forward, *math, *arch, *gpu_memory, *workspace, *cache, *step, *at_epoch, *against;
     int64_t     gpu_memory_bytes, workspace_bytes; /* from the two texts */
     bool        no_graph, autotune;
     int64_t     threads, vector_width;
-    bool        profile, json, serve, kernels;
+    bool        profile, json, serve, kernels, clamped;
     int64_t     rounds, steps;
+    int64_t     images;
+    double      loss;
     PassOptions pass;
 } CliOptions;
 
@@ -52,7 +56,9 @@ typedef enum OptGroup {
     OPTS_RUN = 8,
     OPTS_PASSES = 16,
     OPTS_BENCH = 32,
-    OPTS_TARGET = 64
+    OPTS_TARGET = 64,
+    OPTS_SENSITIVITY = 128,
+    OPTS_DIFF = 256
 } OptGroup;
 
 /* Fills `out` from the table; words that are no options go to `rest`. */
@@ -65,6 +71,19 @@ void cli_options_help(Str *out, uint32_t groups);
 void cli_args(Arena *a, const CliOptions *o, const char *net, RunArgs *out);
 bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net) DT_CHECKED;
 
+/* One option from elsewhere than the command line, as if it were given there. False: reported at `at`. */
+bool cli_say(Arena *a, Diag *d, Loc at, const char *name, const char *text, CliOptions *out) DT_CHECKED;
+
+/* ---- Recipes (recipe.c) ----------------------------------------------------------------------------------------- */
+
+/* What --recipe says becomes options, where the command line does not say otherwise. */
+bool cli_read_recipe(Arena *a, Diag *d, CliOptions *o) DT_CHECKED;
+/* Where the file says this option, the nth of several; LOC_NONE: the command line does, or nobody. */
+Loc  cli_place(const CliOptions *o, const char *option, int32_t nth);
+void cli_recipe_defaults(CliOptions *o);
+bool cli_recipe(Arena *a, Diag *d, const CliOptions *o, Recipe *out) DT_CHECKED;
+bool cli_moment(Diag *d, const CliOptions *o, Moment *out) DT_CHECKED; /* --at-epoch */
+
 /* ---- Session (session.c): a network, compiled -------------------------------------------------------------------- */
 
 typedef struct Session {
@@ -74,6 +93,8 @@ typedef struct Session {
     const char     *program; /* how it was started: "detent", or the program of one network */
     const DtModel  *model;
     Recipe          recipe;
+    Moment          moment;  /* of the run that steps are compiled for */
+    bool            clamped; /* evaluations clip and do not round */
     OptimizerConfig optimizer;
     Gpu            *gpu;          /* NULL: the backend needs none, or only compiles for one */
     bool            gpu_borrowed; /* another session's, which closes it */
@@ -87,8 +108,8 @@ typedef struct Session {
 const Target *cli_target(const char *backend);
 /* Network, recipe and optimizer from the options; no code yet. False: reported. */
 bool session_open(Session *s, const DtModel *model) DT_CHECKED;
-/* The recipe in words of the command line, "w4a4 --layer=s0.*=w8a8": the part of a run's identity that says how it is
- * quantized; and back into the options. */
+/* The recipe in words of the command line, "w4a4 --layer=s0.*=w8a8 --set=noise=0.5": the part of a run's identity that
+ * says how it is quantized; and back into the options (recipe.c). */
 const char *session_recipe_text(Session *s);
 bool        session_recipe_apply(Session *s, const char *method, const char *text) DT_CHECKED;
 void        session_close(Session *s);
@@ -105,6 +126,18 @@ bool          session_fits(Session *s, StepKind step, const Program *p) DT_CHECK
 Program      *session_program(Session *s, StepKind step, bool run, Graph **graph);
 LoadedProgram session_load(Session *s, StepKind step); /* program NULL: reported */
 bool          session_needs_init(const Session *s);    /* the method has step sizes to find */
+/* The method and bits that a checkpoint was trained with, unless the command line says them; it must be of this network
+ * (train.c). False: reported. */
+bool session_adopt(Session *s, const char *file) DT_CHECKED;
+/* All programs of a training run: a train program for each phase of the recipe, evaluation, first values, calibration,
+ * diagnosis (train_programs.c). False: reported. */
+bool session_train_programs(Session *s, TrainConfig *c) DT_CHECKED;
+/* --dataset in --data, which must fit the network; NULL: reported (train.c). */
+Dataset  *session_data(Session *s);
+Normalise session_normalise(const DtModel *m);
+/* The quantizers of the recipe, in the network's order, for TrainConfig.sites (sites.c); none is no mistake. False:
+ * reported. */
+bool session_quant_sites(Session *s, const QuantSite **out, int32_t *n) DT_CHECKED;
 
 /* ---- Commands (commands.c) --------------------------------------------------------------------------------------- */
 
@@ -129,6 +162,8 @@ int command_check(Session *s, const StrList *rest);
 int command_bench(Session *s, const StrList *rest);
 int command_info(Session *s, const StrList *rest);
 int command_diff(Session *s, const StrList *rest);
+int command_sensitivity(Session *s, const StrList *rest);
+int command_recipes(Session *s, const StrList *rest);
 int command_doctor(Session *s, const StrList *rest);
 
 /* argv[1] is the command; `model` NULL: the next word names it. dt_main() is this. */

@@ -14,8 +14,10 @@ const Command cli_commands[] = {
     { "dump",    "NET",             "Print the graph of a step, after every pass if asked.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES, true, command_dump },
     { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_check },
     { "bench",   "NET",             "Time a training step: float and quantized, with ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
+    { "sensitivity", "NET",         "Quantize one layer at a time: which ones cost accuracy, and which to leave in float.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_SENSITIVITY | OPTS_PASSES, true, command_sensitivity },
     { "info",    "NET",             "Layers, shapes, params, multiplications, and which quantizer is where.", OPTS_COMMON | OPTS_RECIPE, true, command_info },
-    { "diff",    "A B",             "Compare two checkpoints, tensor by tensor: files, or directories of runs.", OPTS_COMMON, false, command_diff },
+    { "diff",    "A B",             "Compare two checkpoints, tensor by tensor: files, or directories of runs. With --against: a network on two backends, layer by layer.", OPTS_COMMON | OPTS_RECIPE | OPTS_DIFF | OPTS_TARGET | OPTS_RUN, false, command_diff },
+    { "recipes", "[NAME]",          "Recipes that are built in; with a name, the text of one, to copy and change.", OPTS_COMMON, false, command_recipes },
     { "doctor",  "",                "What this machine has, and what is missing.", OPTS_COMMON | OPTS_TARGET | OPTS_RUN, false, command_doctor },
 };
 /* clang-format on */
@@ -34,7 +36,7 @@ static void cli_usage(FILE *out, const char *program, const DtModel *model)
         fprintf(out, "This program holds the network %s: %s.\n\n", model->name, model->doc);
     fprintf(out, "usage: %s COMMAND %s[options]\n\n", program, model != NULL ? "" : "... ");
     for (int32_t i = 0; i < cli_n_commands; i++)
-        fprintf(out, "  %-8s %-6s %s\n", cli_commands[i].name, cli_args_text(&cli_commands[i], model),
+        fprintf(out, "  %-11s %-6s %s\n", cli_commands[i].name, cli_args_text(&cli_commands[i], model),
                 cli_commands[i].doc);
     if (model == NULL) {
         fprintf(out, "\nNET is a network that is built in (");
@@ -145,6 +147,7 @@ static int cli_run_command(Session *s, const Command *c, const StrList *rest, co
     bool               resumes = s->opt.resume != NULL && (c->groups & OPTS_TRAIN) != 0;
     int32_t            words = c->takes_net && model == NULL ? 1 : 0;
     const char        *net = NULL;
+    s->model = model;
     if (!c->takes_net && c->args[0] != 0) /* words of its own, which it checks itself */
         return c->run(s, rest);
     if (!cli_check_words(s, c, rest, resumes ? 0 : words, words))

@@ -1,4 +1,4 @@
-/* inspect.c: `detent compile`, `detent dump` and `detent info`: looking at a network without running it.
+/* inspect.c: `detent compile`, `detent dump`, `detent info` and `detent recipes`: looking without running anything.
  *
  * Tested by tests/unit/test_cli.c and test_cli_errors.c. */
 #include "cli/cli.h"
@@ -141,18 +141,109 @@ static void info_layers(Session *s, const Graph *g)
     fprintf(s->out, "%-48s %12s %14s\n", "in all; MACs are of one image", info_number(a, params), info_number(a, macs));
 }
 
+/* "my.recipe:12", or the option of the command line. */
+static const char *info_place(Arena *a, Loc at, const char *what)
+{
+    return at.file != NULL ? arena_printf(a, "%s:%d", at.file, at.line) : what;
+}
+
+static const char *info_bits_by(Session *s, int32_t row)
+{
+    if (row == -1)
+        return info_place(&s->arena, cli_place(&s->opt, "bits", 0), "--bits");
+    if (row == -2)
+        return info_place(&s->arena, cli_place(&s->opt, "edge-bits", 0), "--edge-bits");
+    const RecipeRow *r = &s->recipe.rows.at[row];
+    return arena_printf(&s->arena, "%s %s", info_place(&s->arena, r->at, r->what), r->pattern);
+}
+
+/* "channel" when each output has its own, else how many. */
+static const char *info_steps(Arena *a, const QuantizerInfo *q, const QuantSpec *spec)
+{
+    if (q->steps == 1)
+        return "tensor";
+    return str_eq(spec_word(spec, SET_GRAIN), "channel") ? "channel" : arena_printf(a, "%lld", (long long)q->steps);
+}
+
+/* Parts of a list behind `head`, broken at the width of a page. column: 0 before the first. */
+static void info_part(Session *s, const char *head, int *column, const char *part)
+{
+    enum { PAGE = 120 };
+    int indent = (int)strlen(head), len = (int)strlen(part);
+    if (*column == 0)
+        fprintf(s->out, "%s%s", head, part);
+    else if (*column + 2 + len <= PAGE - 1)
+        fprintf(s->out, ", %s", part);
+    else
+        fprintf(s->out, ",\n%*s%s", indent, "", part);
+    *column = (*column == 0 || *column + 2 + len > PAGE - 1 ? indent : *column + 2) + len;
+}
+
+/* What rows with a pattern say of this quantizer, below its line. */
+static void info_own_settings(Session *s, const QuantSpec *spec)
+{
+    int column = 0;
+    for (int32_t i = 0; i < SETTING_COUNT; i++) {
+        const RecipeSetting *x = spec->by[i] >= 0 ? &s->recipe.settings.at[spec->by[i]] : NULL;
+        if (x != NULL && x->pattern != NULL)
+            info_part(s, "                     ", &column,
+                      arena_printf(&s->arena, "%s=%s (%s %s)", pass_settings[i].key, x->value.text,
+                                   info_place(&s->arena, x->at, x->what), x->pattern));
+    }
+    if (column > 0)
+        fputs("\n", s->out);
+}
+
+/* What is said of all layers, and what methods bring along. */
+static void info_common_settings(Session *s, const StrList *methods)
+{
+    int column = 0;
+    for (int32_t i = 0; i < s->recipe.settings.len; i++) {
+        const RecipeSetting *x = &s->recipe.settings.at[i];
+        Str                  text = str_new(&s->arena);
+        if (x->pattern != NULL)
+            continue;
+        recipe_print_setting(&text, x);
+        str_printf(&text, " (%s)", info_place(&s->arena, x->at, x->what));
+        info_part(s, "of the network: ", &column, text.s);
+    }
+    if (column > 0)
+        fputs("\n", s->out);
+    for (int32_t i = 0; i < pass_n_methods; i++)
+        for (int32_t k = 0; k < methods->len; k++)
+            if (str_eq(methods->at[k], pass_methods[i].name) && pass_methods[i].defaults[0] != 0)
+                fprintf(s->out, "by method %s: %s\n", pass_methods[i].name, pass_methods[i].defaults);
+}
+
+static void info_quantizer(Session *s, const QuantizerInfo *q, StrList *methods)
+{
+    QuantSpec spec;
+    Role      role = str_eq(q->role, role_name(ROLE_WEIGHT)) ? ROLE_WEIGHT : ROLE_ACT;
+    bool      ok = recipe_resolve(&s->arena, &s->diag, &s->recipe, q->layer, false, role, &spec), known = false;
+    DT_ASSERT(ok, "the recipe of %s was resolved before", q->name);
+    fprintf(s->out, "%-20s %-6s %-11s %4d  %-13s %-8s %-10s  %s\n", q->layer, q->role, q->method, q->bits,
+            arena_printf(&s->arena, "%lld..%lld%s", (long long)q->lo, (long long)q->hi, q->affine ? " z" : ""),
+            info_steps(&s->arena, q, &spec), q->calibrate, info_bits_by(s, q->row));
+    info_own_settings(s, &spec);
+    for (int32_t i = 0; i < methods->len; i++)
+        known |= str_eq(methods->at[i], q->method);
+    if (!known)
+        vec_push(&s->arena, methods, q->method);
+}
+
 static void info_quantizers(Session *s, const PassCtx *c)
 {
-    fprintf(s->out, "\n%-20s %-7s %5s %7s %7s  %s\n", "quantizer", "role", "bits", "lo", "hi", "decided by");
+    StrList methods = { 0 };
+    bool    affine = false;
+    fprintf(s->out, "\n%-20s %-6s %-11s %4s  %-13s %-8s %-10s  %s\n", "quantizer", "role", "method", "bits", "codes",
+            "steps", "calibrate", "bits by");
     for (int32_t i = 0; i < c->quantizers.len; i++) {
-        const QuantizerInfo *q = &c->quantizers.at[i];
-        const char          *by = q->row == -1   ? (s->opt.bits_place != NULL ? s->opt.bits_place : "--bits")
-                                  : q->row == -2 ? "--edge-bits"
-                                                 : arena_printf(&s->arena, "%s %s", s->recipe.rows.at[q->row].what,
-                                                                s->recipe.rows.at[q->row].pattern);
-        fprintf(s->out, "%-20s %-7s %5d %7lld %7lld  %s\n", q->layer, q->role, q->bits, (long long)q->lo,
-                (long long)q->hi, by);
+        info_quantizer(s, &c->quantizers.at[i], &methods);
+        affine |= c->quantizers.at[i].affine;
     }
+    if (affine)
+        fprintf(s->out, "z: with a zero point\n");
+    info_common_settings(s, &methods);
 }
 
 /* Everything that can be wrong is looked at before the first line is printed. */
@@ -170,5 +261,25 @@ int command_info(Session *s, const StrList *rest)
     info_layers(s, g);
     if (quantizes)
         info_quantizers(s, &c);
+    return EXIT_OK;
+}
+
+/* ---- recipes ----------------------------------------------------------------------------------------------------- */
+
+int command_recipes(Session *s, const StrList *rest)
+{
+    if (rest->len > 1) {
+        diag_error(&s->diag, LOC_NONE, "%s recipes: expected one name, found '%s' too", s->program, rest->at[1]);
+        return EXIT_USAGE;
+    }
+    if (rest->len == 1) {
+        const BuiltinRecipe *r =
+            recipe_find_builtin(&s->arena, &s->diag, arena_printf(&s->arena, "%s recipes", s->program), rest->at[0]);
+        if (r != NULL)
+            fputs(r->text, s->out);
+        return r != NULL ? EXIT_OK : EXIT_MISTAKE;
+    }
+    for (int32_t i = 0; i < recipe_n_builtins; i++)
+        fprintf(s->out, "%-20s %s\n", recipe_builtins[i].name, recipe_title(&s->arena, &recipe_builtins[i]));
     return EXIT_OK;
 }

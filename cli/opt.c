@@ -5,7 +5,7 @@
  *   detent-opt [FILE]                                              the graph, checked and printed
  *   detent-opt DIR/reproducer.dtir                                 what its first line, // detent-opt: ..., says
  *   detent-opt [FILE.kernel] --run                                 interprets kernels on random numbers
- *   detent-opt --ops-doc, --passes-doc                             docs/ops.md, docs/passes.md (tools/make-docs)
+ *   detent-opt --ops-doc, --passes-doc, --settings-doc             docs/ops.md and so on (tools/make-docs)
  *
  * FILE is stdin when it is missing or "-". The result goes to stdout or to -o; what flags such as --print-ir-after show
  * goes to stderr, so that output can always be piped into the next detent-opt.
@@ -27,7 +27,9 @@ static const char usage[] =
     "  -o FILE                     Write the result to FILE.\n"
     "  --run                       FILE holds kernels: interpret each on random numbers and print what it stores.\n"
     "  --ops-doc                   Print the table of ops, docs/ops.md.\n"
-    "  --passes-doc                Print the table of passes and their flags, docs/passes.md.\n";
+    "  --passes-doc                Print the table of passes and their flags, docs/passes.md.\n"
+    "  --settings-doc              Print the tables of recipes: methods, settings, recipes by name, "
+    "docs/settings.md.\n";
 
 /* One run of detent-opt. */
 typedef struct Opt {
@@ -36,7 +38,7 @@ typedef struct Opt {
     CliOptions  opt;
     const char *in, *out; /* NULL: stdin, stdout */
     bool        run_kernels, help, version;
-    void (*doc)(Str *out); /* --ops-doc, --passes-doc */
+    void (*doc)(Str *out); /* --ops-doc, --passes-doc, --settings-doc */
     StrList words;         /* the command line without what is above */
 } Opt;
 
@@ -62,6 +64,8 @@ static bool opt_own_words(Opt *o, int argc, char **argv)
             o->doc = ir_ops_doc;
         } else if (str_eq(argv[i], "--passes-doc")) {
             o->doc = passes_doc;
+        } else if (str_eq(argv[i], "--settings-doc")) {
+            o->doc = recipe_doc;
         } else {
             vec_push(&o->arena, &o->words, argv[i]);
         }
@@ -75,15 +79,15 @@ static bool opt_is_passes(const char *word)
 }
 
 /* The words of a reproducer's first line. */
-static StrList opt_replay_words(Arena *a, const char *text)
+static StrList opt_replay_words(Opt *o, const char *file, const char *text)
 {
+    Arena  *a = &o->arena;
     StrList words = { 0 };
     if (strncmp(text, replay_mark, strlen(replay_mark)) != 0)
         return words;
     const char *at = text + strlen(replay_mark);
-    char       *line = arena_strndup(a, at, strcspn(at, "\n")), *save = NULL;
-    for (char *w = strtok_r(line, " \t\r", &save); w; w = strtok_r(NULL, " \t\r", &save))
-        vec_push(a, &words, w);
+    if (!opts_words(a, arena_strndup(a, at, strcspn(at, "\n")), &words))
+        diag_warning(&o->diag, (Loc){ file, 1 }, "detent-opt: a quote is not closed; the words before it hold");
     return words;
 }
 
@@ -116,21 +120,6 @@ static char *opt_read_stdin(Arena *a)
 
 /* ---- Graphs ------------------------------------------------------------------------------------------------------ */
 
-static bool opt_recipe(Opt *o, Recipe *r)
-{
-    const CliOptions *c = &o->opt;
-    const char       *method = c->method ? c->method : "float";
-    *r = (Recipe){ .method = method, .edge_bits = (int32_t)c->edge_bits, .batch_in_n = c->batch_in_n };
-    if (recipe_find_method(&o->arena, &o->diag, LOC_NONE, "--method", method) == NULL)
-        return false;
-    if (!str_eq(method, "float") && !recipe_parse_bits(r, &o->diag, "--bits", c->bits ? c->bits : "w8a8"))
-        return false;
-    for (int32_t i = 0; i < c->layers.len; i++)
-        if (!recipe_add_layer(&o->arena, r, &o->diag, "--layer", c->layers.at[i]))
-            return false;
-    return true;
-}
-
 /* "default" stands for the pipeline of the step. Without --passes no other flag can ask for one by accident. */
 static bool opt_pipeline(Opt *o, bool *runs)
 {
@@ -146,27 +135,36 @@ static bool opt_pipeline(Opt *o, bool *runs)
     return false;
 }
 
+static bool opt_recipe(Opt *o, Recipe *out, Moment *moment)
+{
+    cli_recipe_defaults(&o->opt);
+    return cli_recipe(&o->arena, &o->diag, &o->opt, out) && cli_moment(&o->diag, &o->opt, moment);
+}
+
 static bool opt_passes(Opt *o, Graph *g)
 {
     const CliOptions *c = &o->opt;
-    OptimizerConfig   optimizer = { .momentum = cli_given(c, "momentum") ? c->momentum : 0.9,
-                                    .weight_decay = c->weight_decay,
-                                    .nesterov = c->nesterov };
-    Recipe            recipe;
-    Arena             scratch = arena_new("pass");
-    Str               explain = str_new(&o->arena);
-    const char       *scope = c->pass.explain_fusion;
-    PassCtx           ctx = { .scratch = &scratch,
-                              .d = &o->diag,
-                              .step = session_step(c),
-                              .recipe = &recipe,
-                              .optimizer = &optimizer,
-                              .target = cli_target(c->backend),
-                              .int8_forward = str_eq(c->forward, "int8"),
-                              .explain = scope ? &explain : NULL,
-                              .explain_scope = scope && scope[0] ? scope : NULL,
-                              .keep = &o->arena };
-    bool              ok = opt_recipe(o, &recipe) && passes_run(&ctx, g, &c->pass, stderr, NULL);
+    if (!cli_read_recipe(&o->arena, &o->diag, &o->opt))
+        return false;
+    OptimizerConfig optimizer = { .momentum = cli_given(c, "momentum") ? c->momentum : 0.9,
+                                  .weight_decay = c->weight_decay,
+                                  .nesterov = c->nesterov };
+    Recipe          recipe;
+    Arena           scratch = arena_new("pass");
+    Str             explain = str_new(&o->arena);
+    const char     *scope = c->pass.explain_fusion;
+    PassCtx         ctx = { .scratch = &scratch,
+                            .d = &o->diag,
+                            .step = session_step(c),
+                            .recipe = &recipe,
+                            .clamped = c->clamped,
+                            .optimizer = &optimizer,
+                            .target = cli_target(c->backend),
+                            .int8_forward = str_eq(c->forward, "int8"),
+                            .explain = scope ? &explain : NULL,
+                            .explain_scope = scope && scope[0] ? scope : NULL,
+                            .keep = &o->arena };
+    bool            ok = opt_recipe(o, &recipe, &ctx.moment) && passes_run(&ctx, g, &c->pass, stderr, NULL);
     fputs(explain.s, stderr);
     arena_free(&scratch);
     return ok;
@@ -322,7 +320,7 @@ static int opt_main(Opt *o, int argc, char **argv)
     const char *text = o->in ? file_read(&o->arena, &o->diag, o->in, NULL) : opt_read_stdin(&o->arena);
     if (!text)
         return EXIT_MISTAKE;
-    StrList replay = opt_replay_words(&o->arena, text);
+    StrList replay = opt_replay_words(o, file, text);
     if (replay.len && !opt_parse(o, &replay, &rest))
         return EXIT_MISTAKE;
     log_set_level(o->opt.quiet ? LOG_QUIET : o->opt.verbose ? LOG_DEBUG : LOG_INFO);

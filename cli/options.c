@@ -19,10 +19,13 @@ static const CliOpt cli_opts[] = {
     { OPTS_COMMON, 0, { OPT_FLAG,   "help",     NULL,   NULL, NULL, 0, 0, AT_(help), "Show this help; -h, too." } },
     { OPTS_COMMON, 0, { OPT_FLAG,   "quiet",    NULL,   NULL, NULL, 0, 0, AT_(quiet), "Say only what went wrong." } },
     { OPTS_COMMON, 0, { OPT_FLAG,   "verbose",  NULL,   NULL, NULL, 0, 0, AT_(verbose), "Say what is going on inside." } },
-    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, NULL, 0, 0, AT_(method), "How weights and activations are quantized: float (not at all, the default) or lsq." } },
+    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, NULL, 0, 0, AT_(method), "How weights and activations are quantized: float (not at all, the default), ptq (calibrated, not trained), qat, lsq, lsq+, quant-noise, qsin, msqe; docs/settings.md says what they are." } },
     { OPTS_RECIPE, 1, { OPT_STRING, "bits",     "wNaM", NULL, NULL, 0, 0, AT_(bits), "Bits of weights and activations, 2 to 8: w4a4, w8a8 (w32: float). Default w8a8 for a method that quantizes." } },
     { OPTS_RECIPE, 1, { OPT_LIST,   "layer",    "P=B",  NULL, NULL, 0, 0, AT_(layers), "Other bits for the layers that match P: 's0.*=w8a8', 'head=float'. Later ones win." } },
-    { OPTS_RECIPE, 0, { OPT_STRING, "recipe",   "FILE", NULL, NULL, 0, 0, AT_(recipe), "Method, bits and layers from a file (docs/recipes.md); the other options are added to it and win." } },
+    { OPTS_RECIPE, 0, { OPT_STRING, "calibrate","C",    NULL, NULL, 0, 0, AT_(calibrate), "Short for --set calibrate=C: first ranges by max, percentile, mse or entropy." } },
+    { OPTS_RECIPE, 0, { OPT_STRING, "noise",    "P",    NULL, NULL, 0, 0, AT_(noise), "Short for --set noise=P: the share of each weight that a step sees quantized, 0.5 or a schedule such as 0.25,1@80%." } },
+    { OPTS_RECIPE, 1, { OPT_TEXTS,  "set",      "K=V",  NULL, NULL, 0, 0, AT_(settings), "Another setting of the recipe (docs/settings.md): 'noise=0.5', 's0.*:grain=channel', 'act.calibrate=mse'. May be repeated; later ones win." } },
+    { OPTS_RECIPE, 0, { OPT_STRING, "recipe",   "FILE", NULL, NULL, 0, 0, AT_(recipe), "Method, bits, settings and layers from a file (docs/recipes.md), or from one that is built in (`detent recipes`); the other options are added to it and win." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "edge-bits","N",    NULL, "8", 0, 8, AT_(edge_bits), "Bits of the first and the last layer; 0: like the others." } },
     { OPTS_RECIPE, 1, { OPT_FLAG,   "batch-in-n", NULL, NULL, NULL, 0, 0, AT_(batch_in_n), "LSQ: count the batch in the gradient scale of activations, as most code does; the paper does not." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "batch",    "N",    NULL, NULL, 1, 65536, AT_(batch), "Images in a step; by default what the network asks for." } },
@@ -30,9 +33,9 @@ static const CliOpt cli_opts[] = {
     { OPTS_RECIPE, 1, { OPT_FLOAT,  "weight-decay", "X", NULL, NULL, 0, 1, AT_(weight_decay), "L2 decay of weights (not of biases, norms and step sizes); by default what the network asks for." } },
     { OPTS_RECIPE, 1, { OPT_FLAG,   "nesterov", NULL,   NULL, NULL, 0, 0, AT_(nesterov), "Nesterov's momentum." } },
     { OPTS_RECIPE, 1, { OPT_INT,    "seed",     "N",    NULL, "1", 0, -1, AT_(seed_), "Of first weights, order of samples, augmentation, dropout." } },
-    { OPTS_TRAIN,  0, { OPT_STRING, "data",     "DIR",  NULL, NULL, 0, 0, AT_(data), "Where the data set lies, in the layout of its authors." } },
-    { OPTS_TRAIN,  1, { OPT_STRING, "dataset",  "NAME", NULL, NULL, 0, 0, AT_(dataset), "mnist or cifar10; by default what the network asks for." } },
-    { OPTS_TRAIN,  1, { OPT_INT,    "epochs",   "N",    NULL, NULL, 1, 1e6, AT_(epochs), "Passes over the training set; by default what the network asks for." } },
+    { OPTS_TRAIN | OPTS_DIFF, 0, { OPT_STRING, "data",     "DIR",  NULL, NULL, 0, 0, AT_(data), "Where the data set lies, in the layout of its authors." } },
+    { OPTS_TRAIN | OPTS_DIFF, 1, { OPT_STRING, "dataset",  "NAME", NULL, NULL, 0, 0, AT_(dataset), "mnist or cifar10; by default what the network asks for." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "epochs",   "N",    NULL, NULL, 0, 1e6, AT_(epochs), "Passes over the training set; by default what the network asks for, 0 for ptq." } },
     { OPTS_TRAIN,  1, { OPT_FLOAT,  "lr",       "X",    NULL, NULL, 1e-9, 1e3, AT_(lr), "Learning rate at its height; by default what the network asks for." } },
     { OPTS_TRAIN,  1, { OPT_STRING, "schedule", "S",    NULL, NULL, 0, 0, AT_(schedule), "cosine, constant or step:100,150 (epochs at which the rate is divided by 10)." } },
     { OPTS_TRAIN,  1, { OPT_FLOAT,  "warmup",   "E",    NULL, "0", 0, 1e3, AT_(warmup), "Epochs in which the rate rises." } },
@@ -45,7 +48,9 @@ static const CliOpt cli_opts[] = {
     { OPTS_TRAIN,  1, { OPT_INT,    "save-every", "N",  NULL, "0", 0, -1, AT_(save_every), "Steps between checkpoints; 0: at the end of each epoch." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "log-every","N",    NULL, "50", 1, -1, AT_(log_every), "Steps between rows of metrics.jsonl." } },
     { OPTS_TRAIN,  1, { OPT_INT,    "eval-every", "N",  NULL, "1", 1, -1, AT_(eval_every), "Epochs between evaluations." } },
-    { OPTS_TRAIN,  0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate; what Detent saved says itself how it is quantized." } },
+    { OPTS_TRAIN,  1, { OPT_INT,    "inspect-every", "N", NULL, "-1", -1, 1e9, AT_(inspect_every), "Steps between diagnoses of the quantizers (step sizes, clipped share, SNR, ...) in metrics.jsonl; -1: one at the end of each epoch, 0: none." } },
+    { OPTS_TRAIN | OPTS_DIFF, 0, { OPT_STRING, "checkpoint", "FILE", NULL, NULL, 0, 0, AT_(checkpoint), "Weights to evaluate; what Detent saved says itself how it is quantized." } },
+    { OPTS_DIFF,   0, { OPT_CHOICE, "against",  "B",    "cpu|interp|cuda|sim", NULL, 0, 0, AT_(against), "The other backend: every layer of a network is compared on --backend and on this one." } },
     { OPTS_TARGET, 2, { OPT_CHOICE, "backend",  "B",    "cpu|interp|cuda|sim|null", "cpu", 0, 0, AT_(backend), "cpu: LLVM and oneDNN. interp: the interpreter and plain loops, slow and simple. cuda: NVRTC and cuDNN on a GPU. sim: the CUDA text on a simulated GPU, checked and slow. null: all launches of a GPU, nothing computed." } },
     { OPTS_TARGET, 1, { OPT_CHOICE, "forward",  "F",    "float|int8", "float", 0, 0, AT_(forward), "Forward products of quantized convolutions: of floats, or of their integer codes (all backends but cpu)." } },
     { OPTS_TARGET, 1, { OPT_CHOICE, "math",     "M",    "f32|tf32|fp16|bf16", "f32", 0, 0, AT_(math), "cuda: how cuDNN multiplies; sums and memory are f32." } },
@@ -58,7 +63,11 @@ static const CliOpt cli_opts[] = {
     { OPTS_RUN,    0, { OPT_INT,    "vector-width", "N", NULL, "0", 0, 16, AT_(vector_width), "Floats in a vector: 4, 8, 16; 0: what the machine has." } },
     { OPTS_RUN,    0, { OPT_CHOICE, "cache",    "C",    "rw|off", "rw", 0, 0, AT_(cache), "Compiled kernels are kept in $XDG_CACHE_HOME/detent." } },
     { OPTS_RUN,    0, { OPT_FLAG,   "profile",  NULL,   NULL, NULL, 0, 0, AT_(profile), "Show where the time goes, launch by launch." } },
-    { OPTS_PASSES, 0, { OPT_CHOICE, "step",     "S",    "train|eval|init", "train", 0, 0, AT_(step), "Which step of the network: train, eval or init." } },
+    { OPTS_PASSES, 0, { OPT_CHOICE, "step",     "S",    "train|eval|init|observe|inspect", "train", 0, 0, AT_(step), "Which step of the network: train, eval, init (first values), observe (what calibration sees) or inspect (what quantizers do)." } },
+    { OPTS_PASSES, 0, { OPT_STRING, "at-epoch", "E[/N]", NULL, NULL, 0, 0, AT_(at_epoch), "Compile the step as it is at epoch E (of N): recipes may change during a run. Of one that looks, not of training." } },
+    { OPTS_PASSES, 0, { OPT_FLAG,   "clamped",  NULL,   NULL, NULL, 0, 0, AT_(clamped), "eval: quantizers clip and do not round." } },
+    { OPTS_SENSITIVITY, 0, { OPT_INT, "images", "N",    NULL, "1000", 1, 1e9, AT_(images), "Test images that each trial looks at, from the first on." } },
+    { OPTS_SENSITIVITY, 0, { OPT_FLOAT, "loss", "X",    NULL, "1", 0, 100, AT_(loss), "Points of accuracy that may be lost: layers are left in float until it is no more." } },
     { OPTS_BENCH,  0, { OPT_INT,    "rounds",   "N",    NULL, "15", 3, 1000, AT_(rounds), "Rounds of the benchmark." } },
     { OPTS_BENCH,  0, { OPT_INT,    "steps",    "N",    NULL, "0", 0, 1000, AT_(steps), "Steps in a round; 0: one, on a GPU 20." } },
     { OPTS_BENCH,  0, { OPT_FLAG,   "kernels",  NULL,   NULL, NULL, 0, 0, AT_(kernels), "Each generated kernel beside a plain loop over the same bytes." } },
@@ -126,6 +135,21 @@ static void cli_note_given(Arena *a, const OptDef *defs, int32_t n, int argc, ch
     }
 }
 
+bool cli_say(Arena *a, Diag *d, Loc at, const char *name, const char *text, CliOptions *out)
+{
+    const OptDef *def = NULL;
+    for (int32_t i = 0; i < DT_COUNT(cli_opts); i++)
+        if (str_eq(cli_opts[i].def.name, name))
+            def = &cli_opts[i].def;
+    DT_ASSERT(def != NULL, "there is no option --%s", name);
+    if (!cli_given(out, name))
+        vec_push(a, &out->given, def->name);
+    if (opts_set(a, d, at, arena_printf(a, "recipe: %s", name), def, text, out))
+        return true;
+    diag_help(d, "%s", def->doc);
+    return false;
+}
+
 static bool cli_check_width(Diag *d, int64_t width)
 {
     if (width == 0 || width == 4 || width == 8 || width == 16)
@@ -185,9 +209,11 @@ void cli_options_help(Str *out, uint32_t groups)
     } titles[] = { { OPTS_COMMON, "Always" },
                    { OPTS_RECIPE, "What is trained" },
                    { OPTS_TRAIN, "How it is trained" },
+                   { OPTS_DIFF, "What is compared" },
                    { OPTS_TARGET, "What it is compiled for" },
                    { OPTS_RUN, "How it is run" },
                    { OPTS_BENCH, "What is measured" },
+                   { OPTS_SENSITIVITY, "What is looked for" },
                    { OPTS_PASSES, "Looking into the compiler" } };
     for (int32_t i = 0; i < DT_COUNT(titles); i++) {
         OptDef *defs;
@@ -201,38 +227,32 @@ void cli_options_help(Str *out, uint32_t groups)
 
 /* ---- args.json --------------------------------------------------------------------------------------------------- */
 
-/* With as few digits as read back. */
-static const char *cli_number_text(Arena *a, double x)
-{
-    char text[32];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof(text), "%.*g", digits, x);
-        if (strtod(text, NULL) == x)
-            break;
-    }
-    return arena_strdup(a, text);
-}
-
 static const char *cli_arg_text(Arena *a, const OptDef *def, const CliOptions *o)
 {
-    const void *field = (const char *)o + def->offset;
+    const void    *field = (const char *)o + def->offset;
+    const StrList *list = field;
+    Str            s = str_new(a);
     switch (def->kind) {
     case OPT_FLAG:
         return *(const bool *)field ? "true" : "false";
     case OPT_INT:
         return arena_printf(a, "%lld", (long long)*(const int64_t *)field);
     case OPT_FLOAT:
-        return cli_number_text(a, *(const double *)field);
+        str_add_f64(&s, *(const double *)field);
+        return s.s;
     case OPT_STRING:
     case OPT_CHOICE:
         return *(const char *const *)field;
-    case OPT_LIST: {
-        const StrList *list = field;
-        Str            s = str_new(a);
+    case OPT_LIST:
         for (int32_t i = 0; i < list->len; i++)
             str_printf(&s, "%s%s", i > 0 ? "," : "", list->at[i]);
         return list->len > 0 ? s.s : NULL;
-    }
+    case OPT_TEXTS: /* as words of a line, whatever they hold */
+        for (int32_t i = 0; i < list->len; i++) {
+            str_add(&s, i > 0 ? " " : "");
+            opts_quote(&s, list->at[i]);
+        }
+        return list->len > 0 ? s.s : NULL;
     }
     DT_UNREACHABLE("option kind %d", (int)def->kind);
 }
@@ -298,14 +318,34 @@ static bool cli_args_agree(Arena *a, Diag *d, const RunArgs *args, const OptDef 
     return true;
 }
 
+typedef struct ArgWords {
+    char  **at;
+    int32_t len, cap;
+} ArgWords;
+
+/* A recorded argument as words of a command line. False: reported. */
+static bool cli_add_words(Arena *a, Diag *d, const OptDef *def, const char *text, ArgWords *out)
+{
+    StrList each = { 0 };
+    if (def->kind != OPT_TEXTS)
+        vec_push(a, &each, text);
+    else if (!opts_words(a, text, &each)) {
+        diag_error(d, LOC_NONE, "run: --%s: expected words, found a quote that is not closed in \"%s\"", def->name,
+                   text);
+        return false;
+    }
+    for (int32_t i = 0; i < each.len; i++)
+        vec_push(a, out, arena_printf(a, "--%s=%s", def->name, each.at[i]));
+    return true;
+}
+
 /* The recorded arguments as a command line of their own. Where the data lies may be said anew. */
 bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const char **net)
 {
-    int     argc = 0;
-    OptDef *defs;
-    StrList none = { 0 };
-    int32_t n = cli_recorded_defs(a, &defs);
-    char  **argv = ARENA_ARRAY(a, char *, args->len + n + 1);
+    OptDef  *defs;
+    StrList  none = { 0 };
+    int32_t  n = cli_recorded_defs(a, &defs);
+    ArgWords words = { 0 };
     if (o->recipe != NULL) {
         diag_error(d, LOC_NONE, "--recipe: expected no such option: the run that is resumed keeps its recipe");
         return false;
@@ -313,8 +353,9 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
     if (!cli_args_agree(a, d, args, defs, n, o))
         return false;
     for (int32_t i = 0; i < n; i++) /* what is said anew must outlive the defaults */
-        if (cli_may_differ(defs[i].name) && cli_given(o, defs[i].name))
-            argv[argc++] = arena_printf(a, "--%s=%s", defs[i].name, cli_arg_text(a, &defs[i], o));
+        if (cli_may_differ(defs[i].name) && cli_given(o, defs[i].name) &&
+            !cli_add_words(a, d, &defs[i], cli_arg_text(a, &defs[i], o), &words))
+            return false;
     for (int32_t i = 0; i < args->len; i++) {
         const RunArg *arg = &args->at[i];
         const OptDef *def = cli_find(defs, n, arg->key);
@@ -322,12 +363,13 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
             *net = arg->value;
         else if (str_eq(arg->key, "data") && o->data == NULL)
             o->data = arg->value;
-        else if (def != NULL && !(cli_may_differ(def->name) && cli_given(o, def->name)))
-            argv[argc++] = arena_printf(a, "--%s=%s", def->name, arg->value);
+        else if (def != NULL && !(cli_may_differ(def->name) && cli_given(o, def->name)) &&
+                 !cli_add_words(a, d, def, arg->value, &words))
+            return false;
     }
-    if (!opts_parse(a, d, defs, n, argc, argv, o, &none))
+    if (!opts_parse(a, d, defs, n, words.len, words.at, o, &none))
         return false;
-    cli_note_given(a, defs, n, argc, argv, o);
+    cli_note_given(a, defs, n, words.len, words.at, o);
     o->seed = (uint64_t)o->seed_;
     return true;
 }

@@ -5,7 +5,6 @@
 #include "cli/cli.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* The number that the author of the network wrote: 0.1f in the source is 0.1 here, as on the command line. */
 static double session_decimal(Arena *a, float f)
@@ -16,117 +15,48 @@ static double session_decimal(Arena *a, float f)
 }
 
 /* What the command line left open is as the network says, else as most people would. */
-static void session_defaults(Arena *a, CliOptions *o, const DtTraining *t)
+static void session_defaults(Arena *a, CliOptions *o, const Recipe *r, const DtTraining *t)
 {
     o->batch = o->batch > 0 ? o->batch : t->batch > 0 ? t->batch : 128;
-    o->epochs = o->epochs > 0 ? o->epochs : t->epochs > 0 ? t->epochs : 10;
     o->lr = o->lr > 0 ? o->lr : t->lr > 0 ? session_decimal(a, t->lr) : 0.1;
+    if (!cli_given(o, "epochs"))
+        o->epochs = !recipe_trains(r) ? 0 : t->epochs > 0 ? t->epochs : 10;
     if (!cli_given(o, "momentum"))
         o->momentum = t->momentum > 0 ? session_decimal(a, t->momentum) : 0.9;
     if (!cli_given(o, "weight-decay"))
         o->weight_decay = session_decimal(a, t->weight_decay);
     if (!cli_given(o, "nesterov"))
         o->nesterov = t->nesterov;
-    if (o->method == NULL)
-        o->method = "float";
     if (o->schedule == NULL)
         o->schedule = t->schedule != NULL ? t->schedule : "cosine";
     if (o->dataset == NULL)
         o->dataset = t->data;
-    if (o->bits == NULL)
-        o->bits = str_eq(o->method, "float") ? "float" : "w8a8";
 }
 
-static bool session_recipe(Session *s)
+/* Only what is calibrated alone is done without training. */
+static bool session_check_epochs(Session *s)
 {
-    const MethodInfo *method = recipe_find_method(&s->arena, &s->diag, LOC_NONE, "--method", s->opt.method);
-    if (method == NULL)
-        return false;
-    s->recipe =
-        (Recipe){ .method = method->name, .edge_bits = (int32_t)s->opt.edge_bits, .batch_in_n = s->opt.batch_in_n };
-    if (!method->quantizes && (!str_eq(s->opt.bits, "float") || s->opt.layers.len > 0)) {
-        diag_error(&s->diag, LOC_NONE, "--%s: method '%s' does not quantize", s->opt.layers.len > 0 ? "layer" : "bits",
-                   method->name);
-        diag_help(&s->diag, "add --method lsq, or leave the option out");
-        return false;
-    }
-    if (method->quantizes &&
-        !recipe_parse_bits(&s->recipe, &s->diag, s->opt.bits_place != NULL ? s->opt.bits_place : "--bits", s->opt.bits))
-        return false;
-    for (int32_t i = 0; i < s->opt.layers.len; i++)
-        if (!recipe_add_layer(&s->arena, &s->recipe, &s->diag,
-                              i < s->opt.layer_places.len ? s->opt.layer_places.at[i] : "--layer", s->opt.layers.at[i]))
-            return false;
-    return true;
-}
-
-/* The file's words become options, where the command line does not say otherwise; its layers come before --layer. */
-static bool session_recipe_file(Session *s)
-{
-    CliOptions *o = &s->opt;
-    RecipeFile  f;
-    if (o->recipe == NULL)
+    Loc at = cli_place(&s->opt, "epochs", 0);
+    if (s->opt.epochs > 0 || !recipe_trains(&s->recipe))
         return true;
-    if (!recipe_read(&s->arena, &s->diag, o->recipe, &f))
-        return false;
-    StrList given = o->layers;
-    o->method = o->method != NULL ? o->method : f.method;
-    if (o->bits == NULL) {
-        o->bits = f.bits;
-        o->bits_place = f.bits_place;
-    }
-    o->batch_in_n = o->batch_in_n || f.batch_in_n;
-    o->layers = f.layers;
-    o->layer_places = f.places;
-    for (int32_t i = 0; i < given.len; i++)
-        vec_push(&s->arena, &o->layers, given.at[i]);
-    if (f.has_edge_bits && !cli_given(o, "edge-bits"))
-        o->edge_bits = f.edge_bits;
-    o->recipe = NULL; /* said; opening again changes nothing */
-    return true;
+    diag_error(&s->diag, at, "%s: expected at least 1 for method %s, found 0",
+               at.file != NULL ? "recipe: epochs" : "--epochs", s->recipe.method);
+    diag_help(&s->diag, "0 is for ptq, which calibrates and trains nothing");
+    return false;
 }
 
 bool session_open(Session *s, const DtModel *model)
 {
     s->model = model;
-    if (!session_recipe_file(s))
+    if (!cli_read_recipe(&s->arena, &s->diag, &s->opt))
         return false;
-    session_defaults(&s->arena, &s->opt, &model->training);
+    cli_recipe_defaults(&s->opt);
+    if (!cli_recipe(&s->arena, &s->diag, &s->opt, &s->recipe))
+        return false;
+    session_defaults(&s->arena, &s->opt, &s->recipe, &model->training);
     s->optimizer = (OptimizerConfig){ s->opt.momentum, s->opt.weight_decay, s->opt.nesterov };
-    return session_recipe(s);
-}
-
-const char *session_recipe_text(Session *s)
-{
-    if (!session_needs_init(s))
-        return "float";
-    Str text = str_new(&s->arena);
-    str_add(&text, s->opt.bits);
-    if (s->opt.edge_bits != EDGE_BITS)
-        str_printf(&text, " --edge-bits=%lld", (long long)s->opt.edge_bits);
-    for (int32_t i = 0; i < s->opt.layers.len; i++)
-        str_printf(&text, " --layer=%s", s->opt.layers.at[i]);
-    str_add(&text, s->opt.batch_in_n ? " --batch-in-n" : "");
-    return text.s;
-}
-
-bool session_recipe_apply(Session *s, const char *method, const char *text)
-{
-    enum { MOST = 256 };
-    char      *argv[MOST], *words = arena_printf(&s->arena, "--bits=%s", text), *save = NULL;
-    int        argc = 0;
-    CliOptions o;
-    StrList    none = { 0 };
-    for (char *w = strtok_r(words, " ", &save); w != NULL && argc < MOST; w = strtok_r(NULL, " ", &save))
-        argv[argc++] = w;
-    if (!cli_parse(&s->arena, &s->diag, OPTS_RECIPE, argc, argv, &o, &none))
-        return false;
-    s->opt.method = arena_strdup(&s->arena, method);
-    s->opt.bits = o.bits;
-    s->opt.edge_bits = o.edge_bits;
-    s->opt.layers = o.layers;
-    s->opt.batch_in_n = o.batch_in_n;
-    return session_open(s, s->model);
+    s->clamped = s->opt.clamped;
+    return session_check_epochs(s) && cli_moment(&s->diag, &s->opt, &s->moment);
 }
 
 void session_close(Session *s)
@@ -141,7 +71,10 @@ void session_close(Session *s)
 
 StepKind session_step(const CliOptions *o)
 {
-    return str_eq(o->step, "eval") ? STEP_EVAL : str_eq(o->step, "init") ? STEP_INIT : STEP_TRAIN;
+    for (int k = 0; k < STEP_COUNT; k++)
+        if (str_eq(o->step, step_kind_name((StepKind)k)))
+            return (StepKind)k;
+    DT_UNREACHABLE("step %s", o->step);
 }
 
 Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
@@ -156,6 +89,8 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
         .d = &s->diag,
         .step = step,
         .recipe = &s->recipe,
+        .moment = s->moment,
+        .clamped = s->clamped,
         .optimizer = &s->optimizer,
         .target = cli_target(s->opt.backend),
         .int8_forward = str_eq(s->opt.forward, "int8"),
@@ -215,8 +150,5 @@ LoadedProgram session_load(Session *s, StepKind step)
 
 bool session_needs_init(const Session *s)
 {
-    for (int32_t i = 0; i < pass_n_methods; i++)
-        if (str_eq(pass_methods[i].name, s->recipe.method))
-            return pass_methods[i].quantizes;
-    return false;
+    return recipe_quantizes(&s->recipe);
 }

@@ -58,6 +58,7 @@ static void   print_value(Str *out, const OptDef *o, const void *field)
             str_printf(out, " --%s=%s", o->name, *text);
         break;
     case OPT_LIST:
+    case OPT_TEXTS:
         for (int32_t i = 0; i < ((const StrList *)field)->len; i++)
             str_printf(out, " --%s=%s", o->name, ((const StrList *)field)->at[i]);
         break;

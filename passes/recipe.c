@@ -26,7 +26,7 @@ static bool parse_bits(const char **text, int32_t *bits)
     return n == BITS_FLOAT || (n >= BITS_MIN && n <= BITS_MAX);
 }
 
-static bool parse_sides(Diag *d, const char *what, const char *whole, const char *text, Sides *out)
+static bool parse_sides(Diag *d, Loc place, const char *what, const char *whole, const char *text, Sides *out)
 {
     *out = (Sides){ SIDE_ABSENT, SIDE_ABSENT };
     if (str_eq(text, "float")) {
@@ -41,13 +41,13 @@ static bool parse_sides(Diag *d, const char *what, const char *whole, const char
         ok = (at++, parse_bits(&at, &out->act));
     if (ok && *at == 0)
         return true;
-    diag_error(d, LOC_NONE, "%s: expected bits such as w4a8, w8, a4 or float, found '%s'%s", what, text,
+    diag_error(d, place, "%s: expected bits such as w4a8, w8, a4 or float, found '%s'%s", what, text,
                str_eq(text, whole) ? "" : arena_printf(&d->arena, " in '%s'", whole));
     diag_help(d, "bits are %d to %d; %d is float on that side", BITS_MIN, BITS_MAX, BITS_FLOAT);
     return false;
 }
 
-const MethodInfo *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name)
+const Method *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name)
 {
     const char **names = ARENA_ARRAY(a, const char *, pass_n_methods);
     Str          all = str_new(a);
@@ -61,6 +61,8 @@ const MethodInfo *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what
     const char *near = str_nearest(a, name, names, pass_n_methods);
     if (near[0] != 0)
         diag_help(d, "did you mean %s?", near);
+    else
+        diag_help(d, "docs/settings.md says what they are");
     return NULL;
 }
 
@@ -71,10 +73,10 @@ static void want_method(Recipe *r, int32_t bits)
         r->method = "lsq";
 }
 
-bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text)
+bool recipe_set_bits(Recipe *r, Diag *d, Loc at, const char *what, const char *text)
 {
     Sides s;
-    if (!parse_sides(d, what, text, text, &s))
+    if (!parse_sides(d, at, what, text, text, &s))
         return false;
     r->weight_bits = s.weight > 0 ? s.weight : 0;
     r->act_bits = s.act > 0 ? s.act : 0;
@@ -82,6 +84,11 @@ bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text)
         r->method = "float";
     want_method(r, r->weight_bits | r->act_bits);
     return true;
+}
+
+bool recipe_parse_bits(Recipe *r, Diag *d, const char *what, const char *text)
+{
+    return recipe_set_bits(r, d, LOC_NONE, what, text);
 }
 
 static void add_row(Arena *a, Recipe *r, RecipeRow row)
@@ -92,24 +99,29 @@ static void add_row(Arena *a, Recipe *r, RecipeRow row)
     want_method(r, row.bits);
 }
 
-bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text)
+bool recipe_set_layer(Arena *a, Recipe *r, Diag *d, Loc at, const char *what, const char *text)
 {
     const char *equals = strrchr(text, '=');
     Sides       s;
     if (!equals || equals == text) {
-        diag_error(d, LOC_NONE, "%s: expected PATTERN=wNaM or PATTERN=float, found '%s'", what, text);
+        diag_error(d, at, "%s: expected PATTERN=wNaM or PATTERN=float, found '%s'", what, text);
         diag_help(d, "write for instance 's1.*=w8a8'");
         return false;
     }
-    if (!parse_sides(d, what, text, equals + 1, &s))
+    if (!parse_sides(d, at, what, text, equals + 1, &s))
         return false;
     const char *pattern = arena_strndup(a, text, (size_t)(equals - text));
     what = arena_strdup(a, what);
     if (s.weight == s.act) {
-        add_row(a, r, (RecipeRow){ pattern, NULL, s.weight, what });
+        add_row(a, r, (RecipeRow){ pattern, NULL, s.weight, what, at });
         return true;
     }
-    add_row(a, r, (RecipeRow){ pattern, "weight", s.weight, what });
-    add_row(a, r, (RecipeRow){ pattern, "act", s.act, what });
+    add_row(a, r, (RecipeRow){ pattern, "weight", s.weight, what, at });
+    add_row(a, r, (RecipeRow){ pattern, "act", s.act, what, at });
     return true;
+}
+
+bool recipe_add_layer(Arena *a, Recipe *r, Diag *d, const char *what, const char *text)
+{
+    return recipe_set_layer(a, r, d, LOC_NONE, what, text);
 }

@@ -1,53 +1,93 @@
 /* recipe_file.c: a recipe in a file: an ini text, read by inih.
  *
- *   method = lsq            what the whole network gets; each as the option of the same name
+ *   method = lsq            of the whole network; each as the option of the same name
  *   bits = w4a4
  *   edge-bits = 8
  *   batch-in-n = false
+ *   noise = 0.5, 1@80%      any setting of recipe.def, as --set takes it
+ *   act.calibrate = mse     ... of one side of its layers
+ *   lr = 0.01               how it is trained, where the command line does not say: epochs, lr, weight-decay, ...
  *
  *   [s0.*]                  layers that match the pattern; later sections win
+ *   method = qat
  *   bits = w8a8
+ *   grain = channel
  *
  *   [head]
  *   bits = float
  *
  * Comments begin with # or ;. The file says nothing that the command line could not, so a run that was started with it
- * records options and can be resumed without it.
+ * records options and can be resumed without it. Values are looked at here, where the line is known; those of training
+ * by who has the options.
  *
- * Tested by tests/unit/test_recipe_file.c and test_cli_errors.c. */
+ * Tested by tests/unit/test_recipe_file.c and test_bad_recipes.c. */
 #include "passes/pass_impl.h"
 
 #include <ini.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-typedef enum RecipeKey { KEY_METHOD, KEY_BITS, KEY_EDGE_BITS, KEY_BATCH_IN_N, KEY_COUNT } RecipeKey;
-static const char *const key_names[KEY_COUNT] = {
-    [KEY_METHOD] = "method", [KEY_BITS] = "bits", [KEY_EDGE_BITS] = "edge-bits", [KEY_BATCH_IN_N] = "batch-in-n"
-};
+typedef struct Reading Reading;
+typedef struct Key {
+    const char *name;
+    bool (*whole)(Reading *r, const char *name, const char *value); /* looks at a value for the whole network */
+} Key;
 
-typedef struct Reading {
+struct Reading {
     Arena      *a;
     Diag       *d;
     const char *file, *text;
     int32_t     line;
     RecipeFile *out;
-    StrMap      seen; /* "section\nkey" -> line */
+    Recipe      scratch; /* what is said, to have it looked at */
+    StrMap      seen;    /* "section\nkey" -> line */
     bool        ok;
-} Reading;
+};
+
+static Loc here(const Reading *r)
+{
+    return (Loc){ r->file, r->line };
+}
 
 static bool wrong(Reading *r, const char *fmt, ...) DT_PRINTF(2, 3);
 static bool wrong(Reading *r, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    diag_error(r->d, (Loc){ r->file, r->line }, "%s", arena_vprintf(r->a, fmt, ap));
+    diag_error(r->d, here(r), "%s", arena_vprintf(r->a, fmt, ap));
     va_end(ap);
-    r->ok = false;
+    return r->ok = false;
+}
+
+static bool say(Reading *r, const char *option, const char *text)
+{
+    vec_push(r->a, &r->out->said, (RecipeSaid){ option, arena_strdup(r->a, text), here(r) });
+    return true;
+}
+
+/* ---- Lines ------------------------------------------------------------------------------------------------------- */
+
+/* inih takes what stands behind [pattern] for nothing at all. */
+static bool check_section(Reading *r, const char *line)
+{
+    const char *close = line[0] == '[' ? strchr(line, ']') : NULL;
+    const char *rest = close != NULL ? close + 1 + strspn(close + 1, " \t\r\n") : "";
+    if (*rest == 0 || *rest == ';' || *rest == '#')
+        return true;
+    if (memchr(line + 1, '[', (size_t)(close - line))) /* the section ends at the first ] */
+        return true;                                   /* told when its first key is read */
+    size_t n = strcspn(rest, ";\r\n");
+    while (n > 1 && (rest[n - 1] == ' ' || rest[n - 1] == '\t'))
+        n--;
+    wrong(r, "recipe: expected the end of the line behind [%.*s], found '%.*s'", (int)(close - line - 1), line + 1,
+          (int)n, rest);
+    diag_help(r->d, "write what is said of these layers in lines of their own");
     return false;
 }
 
-/* One line for inih, which does not say which one it is at. */
+/* One line for inih, which does not say which one it is at. Without the blanks in front, which would make it a part of
+ * the line before. */
 static char *next_line(char *to, int room, void *user)
 {
     Reading *r = user;
@@ -56,109 +96,194 @@ static char *next_line(char *to, int room, void *user)
         return NULL;
     r->line++;
     n += r->text[n] == '\n';
+    const char *from = r->text;
+    r->text += n;
+    while (n > 0 && (*from == ' ' || *from == '\t'))
+        from++, n--;
     if (n >= (size_t)room) {
         wrong(r, "recipe: expected lines of at most %d characters, found one of %zu", room - 2, n);
-        to[0] = '\n', to[1] = 0;
-    } else {
-        memcpy(to, r->text, n);
-        to[n] = 0;
+        diag_help(r->d, "a longer comment goes on in the next line, behind another #");
+        n = 0;
     }
-    r->text += n;
+    memcpy(to, from, n);
+    to[n] = 0;
+    if (n > 0 && check_section(r, to))
+        return to;
+    to[0] = '\n', to[1] = 0;
     return to;
 }
 
-static int32_t find_key(const char *name)
+/* ---- Keys -------------------------------------------------------------------------------------------------------- */
+
+static bool whole_method(Reading *r, const char *name, const char *value)
 {
-    for (int32_t i = 0; i < KEY_COUNT; i++)
-        if (str_eq(key_names[i], name))
-            return i;
-    return -1;
+    return recipe_find_method(r->a, r->d, here(r), "recipe: method", value) != NULL && say(r, name, value);
 }
 
-static bool whole_network(Reading *r, RecipeKey key, const char *value)
+static bool whole_bits(Reading *r, const char *name, const char *value)
 {
-    RecipeFile *out = r->out;
-    char       *end;
-    switch (key) {
-    case KEY_METHOD:
-        out->method = arena_strdup(r->a, value);
-        if (recipe_find_method(r->a, r->d, (Loc){ r->file, r->line }, "recipe: method", value) == NULL)
-            r->ok = false;
-        return r->ok;
-    case KEY_BITS:
-        out->bits = arena_strdup(r->a, value);
-        out->bits_place = arena_printf(r->a, "%s:%d", r->file, r->line);
+    return recipe_set_bits(&r->scratch, r->d, here(r), "recipe: bits", value) && say(r, name, value);
+}
+
+static bool whole_edge_bits(Reading *r, const char *name, const char *value)
+{
+    char *end;
+    long  n = strtol(value, &end, 10);
+    if (*end == 0 && (n == 0 || (n >= 2 && n <= 8)))
+        return say(r, name, value);
+    wrong(r, "recipe: edge-bits: expected 0, or an integer from 2 to 8, found '%s'", value);
+    diag_help(r->d, "they are the bits of the first and the last layer; 0: like the others");
+    return false;
+}
+
+static bool whole_batch_in_n(Reading *r, const char *name, const char *value)
+{
+    if (str_eq(value, "true") || str_eq(value, "false"))
+        return say(r, name, value);
+    wrong(r, "recipe: batch-in-n: expected true or false, found '%s'", value);
+    diag_help(r->d, "true counts the batch in LSQ's gradient scale; the paper does not");
+    return false;
+}
+
+static const Key keys[] = {
+    { "method", whole_method },
+    { "bits", whole_bits },
+    { "edge-bits", whole_edge_bits },
+    { "batch-in-n", whole_batch_in_n },
+    { "epochs", say },
+    { "lr", say },
+    { "schedule", say },
+    { "warmup", say },
+    { "momentum", say },
+    { "weight-decay", say },
+    { "nesterov", say },
+};
+
+static const Key *find_key(const char *name)
+{
+    for (int32_t i = 0; i < DT_COUNT(keys); i++)
+        if (str_eq(keys[i].name, name))
+            return &keys[i];
+    return NULL;
+}
+
+/* "noise", or "act.calibrate". */
+static bool is_setting(const char *name)
+{
+    const char *dot = strchr(name, '.');
+    for (int32_t i = 0; i < SETTING_COUNT; i++)
+        if (str_eq(pass_settings[i].key, dot != NULL ? dot + 1 : name))
+            return true;
+    return false;
+}
+
+static bool unknown_key(Reading *r, const char *name)
+{
+    const char *names[DT_COUNT(keys) + SETTING_COUNT];
+    int32_t     n = 0;
+    for (; n < DT_COUNT(keys); n++)
+        names[n] = keys[n].name;
+    for (int32_t i = 0; i < SETTING_COUNT; i++)
+        names[n++] = pass_settings[i].key;
+    const char *near = str_nearest(r->a, name, names, n);
+    wrong(r, "recipe: expected method, bits, edge-bits, batch-in-n or another setting, found '%s'", name);
+    if (near[0])
+        diag_help(r->d, "did you mean %s?", near);
+    else
+        diag_help(r->d, "docs/settings.md lists them");
+    return false;
+}
+
+/* ---- What a line says -------------------------------------------------------------------------------------------- */
+
+static bool take_setting(Reading *r, const char *section, const char *name, const char *value)
+{
+    const char *text = arena_printf(r->a, "%s%s%s=%s", section, section[0] ? ":" : "", name, value);
+    return recipe_set(r->a, &r->scratch, r->d, here(r), "recipe", text) && say(r, "set", text);
+}
+
+static bool check_pattern(Reading *r, const char *pattern)
+{
+    const char *bad = strpbrk(pattern, "[:=");
+    if (bad == NULL)
         return true;
-    case KEY_EDGE_BITS:
-        out->has_edge_bits = true;
-        out->edge_bits = strtol(value, &end, 10);
-        return (*end == 0 && out->edge_bits >= 0 && out->edge_bits <= 8) ||
-               wrong(r, "recipe: edge-bits: expected an integer from 0 to 8, found '%s'", value);
-    case KEY_BATCH_IN_N:
-        out->batch_in_n = str_eq(value, "true");
-        return out->batch_in_n || str_eq(value, "false") ||
-               wrong(r, "recipe: batch-in-n: expected true or false, found '%s'", value);
-    case KEY_COUNT:
-        break;
-    }
-    DT_UNREACHABLE("key %d", (int)key);
+    wrong(r, "recipe: expected a pattern of *, ? and {a,b}, found %c in '%s'", *bad, pattern);
+    diag_help(r->d, *bad == '[' ? "write {0,1} for [01]" : "`detent info NET` lists the names of layers");
+    return false;
 }
 
-static bool one_layer(Reading *r, const char *pattern, RecipeKey key, const char *value)
+static bool one_layer(Reading *r, const char *pattern, const char *name, const char *value)
 {
-    if (strchr(pattern, '[')) { /* the section ends at the first ] */
-        wrong(r, "recipe: expected a pattern of *, ? and {a,b}, found [ in '%s'", pattern);
-        diag_help(r->d, "write {0,1} for [01]");
+    if (!check_pattern(r, pattern))
         return false;
+    if (str_eq(name, "bits")) {
+        const char *text = arena_printf(r->a, "%s=%s", pattern, value);
+        return recipe_set_layer(r->a, &r->scratch, r->d, here(r), "recipe: bits", text) && say(r, "layer", text);
     }
-    if (key != KEY_BITS) {
-        wrong(r, "recipe: expected bits in [%s], found %s", pattern, key_names[key]);
-        diag_help(r->d, "%s is of the whole network: write it before the first [pattern]", key_names[key]);
-        return false;
-    }
-    vec_push(r->a, &r->out->layers, arena_printf(r->a, "%s=%s", pattern, value));
-    vec_push(r->a, &r->out->places, arena_printf(r->a, "%s:%d", r->file, r->line));
-    return true;
+    if (is_setting(name))
+        return take_setting(r, pattern, name, value);
+    wrong(r, "recipe: expected a setting of layers in [%s], found %s", pattern, name);
+    diag_help(r->d, "%s is of the whole network: write it before the first [pattern]", name);
+    return false;
 }
 
 /* inih's handler: 0 stands for a mistake. */
 static int take(void *user, const char *section, const char *name, const char *value)
 {
     Reading    *r = user;
-    int32_t     key = find_key(name);
     const char *id = arena_printf(r->a, "%s\n%s", section, name);
+    const Key  *key = find_key(name);
     int32_t     before = strmap_get(&r->seen, id);
-    if (key < 0) {
-        wrong(r, "recipe: expected method, bits, edge-bits or batch-in-n, found '%s'", name);
-        const char *near = str_nearest(r->a, name, key_names, KEY_COUNT);
-        if (near[0])
-            diag_help(r->d, "did you mean %s?", near);
-        return 0;
+    bool        ok;
+    if (key == NULL && !is_setting(name)) {
+        ok = unknown_key(r, name);
+    } else if (before >= 0) {
+        ok = wrong(r, "recipe: %s was said in line %d already, found it again%s%s", name, before,
+                   section[0] ? " for " : "", section);
+        diag_help(r->d, "keep one of the two lines");
+    } else if (!value[0]) {
+        ok = wrong(r, "recipe: %s: expected a value, found the end of the line", name);
+        diag_help(r->d, "write %s = VALUE, or leave the line out", name);
+    } else {
+        strmap_put(&r->seen, id, r->line);
+        ok = section[0]    ? one_layer(r, section, name, value)
+             : key != NULL ? key->whole(r, key->name, value)
+                           : take_setting(r, section, name, value);
     }
-    if (before >= 0 && !section[0])
-        return wrong(r, "recipe: %s was said in line %d already", name, before);
-    strmap_put(&r->seen, id, r->line);
-    if (!value[0])
-        return wrong(r, "recipe: %s: expected a value, found the end of the line", name);
-    return section[0] ? one_layer(r, section, (RecipeKey)key, value) : whole_network(r, (RecipeKey)key, value);
+    r->ok = r->ok && ok;
+    return ok;
 }
 
-bool recipe_read(Arena *a, Diag *d, const char *path, RecipeFile *out)
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
+
+/* The text of a file, or of a recipe that is built in. NULL: reported. */
+static const char *read_text(Arena *a, Diag *d, const char *name)
 {
-    size_t      len;
-    const char *text = file_read(a, d, path, &len);
-    *out = (RecipeFile){ 0 };
-    if (!text)
-        return false;
-    Reading r = { .a = a, .d = d, .file = path, .text = text, .out = out, .seen = strmap_new(a), .ok = true };
-    if (strlen(text) < len) {
-        diag_error(d, LOC_NONE, "recipe: %s: expected a text, found a 0 byte", path);
-        return false;
+    size_t len;
+    if (strchr(name, '/') == NULL && access(name, F_OK) != 0) {
+        const BuiltinRecipe *built = recipe_find_builtin(a, d, "--recipe", name);
+        return built != NULL ? built->text : NULL;
     }
-    int line = ini_parse_stream(next_line, &r, take, &r);
+    const char *text = file_read(a, d, name, &len);
+    if (text == NULL || strlen(text) == len)
+        return text;
+    diag_error(d, LOC_NONE, "recipe: %s: expected a text, found a 0 byte", name);
+    diag_help(d, "is this the right file? A recipe is lines of KEY = VALUE");
+    return NULL;
+}
+
+bool recipe_read(Arena *a, Diag *d, const char *name, RecipeFile *out)
+{
+    *out = (RecipeFile){ 0 };
+    const char *text = read_text(a, d, name);
+    if (text == NULL)
+        return false;
+    Reading r = { .a = a, .d = d, .file = name, .text = text, .out = out, .seen = strmap_new(a), .ok = true };
+    int     line = ini_parse_stream(next_line, &r, take, &r);
     if (line > 0 && r.ok) {
         r.line = line;
         wrong(&r, "recipe: expected KEY = VALUE or [PATTERN]");
+        diag_help(d, "a comment begins with #");
     }
     return r.ok;
 }

@@ -15,38 +15,56 @@
 
 static void recipe_row_print(Str *out, const RecipeRow *row)
 {
-    str_printf(out, " --layer=%s=", row->pattern);
+    Str         word = str_new(out->arena);
     const char *sides = !row->role ? "wa" : str_eq(row->role, "weight") ? "w" : "a";
+    str_printf(&word, "--layer=%s=", row->pattern);
     for (const char *s = sides; *s; s++)
-        str_printf(out, "%c%d", *s, row->bits ? row->bits : 32);
+        str_printf(&word, "%c%d", *s, row->bits ? row->bits : 32);
+    str_add(out, " ");
+    opts_quote(out, word.s);
 }
 
-/* With as few digits as read back. */
+static void setting_print(Str *out, const RecipeSetting *s)
+{
+    Str word = str_new(out->arena);
+    str_add(&word, "--set=");
+    recipe_print_setting(&word, s);
+    str_add(out, " ");
+    opts_quote(out, word.s);
+}
+
 static void number_print(Str *out, const char *flag, double x)
 {
-    char text[32];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof(text), "%.*g", digits, x);
-        if (strtod(text, NULL) == x)
-            break;
-    }
-    str_printf(out, " --%s=%s", flag, text);
+    str_printf(out, " --%s=", flag);
+    str_add_f64(out, x);
+}
+
+static void recipe_print(Str *out, const Recipe *r)
+{
+    str_printf(out, " --method=%s", r->method);
+    if (recipe_quantizes(r))
+        str_printf(out, " --bits=w%da%d --edge-bits=%d", r->weight_bits ? r->weight_bits : 32,
+                   r->act_bits ? r->act_bits : 32, r->edge_bits);
+    for (int32_t i = 0; i < r->rows.len; i++)
+        recipe_row_print(out, &r->rows.at[i]);
+    for (int32_t i = 0; i < r->settings.len; i++)
+        setting_print(out, &r->settings.at[i]);
+    if (r->batch_in_n)
+        str_add(out, " --batch-in-n");
 }
 
 void reproduce_context(Str *out, const PassCtx *c)
 {
-    str_printf(out, "--step=%s", pass_step_names[c->step]);
-    const Recipe *r = c->recipe;
-    if (r && r->method) {
-        str_printf(out, " --method=%s", r->method);
-        if (!str_eq(r->method, "float"))
-            str_printf(out, " --bits=w%da%d --edge-bits=%d", r->weight_bits ? r->weight_bits : 32,
-                       r->act_bits ? r->act_bits : 32, r->edge_bits);
-        for (int32_t i = 0; i < r->rows.len; i++)
-            recipe_row_print(out, &r->rows.at[i]);
-        if (r->batch_in_n)
-            str_add(out, " --batch-in-n");
+    str_printf(out, "--step=%s", step_kind_name(c->step));
+    if (c->recipe && c->recipe->method)
+        recipe_print(out, c->recipe);
+    if (c->moment.epochs > 0) {
+        number_print(out, "at-epoch", c->moment.epoch);
+        str_add(out, "/");
+        str_add_f64(out, c->moment.epochs);
     }
+    if (c->clamped)
+        str_add(out, " --clamped");
     if (c->optimizer) {
         number_print(out, "momentum", c->optimizer->momentum);
         number_print(out, "weight-decay", c->optimizer->weight_decay);

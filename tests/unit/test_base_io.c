@@ -306,7 +306,7 @@ typedef struct Opts {
     int64_t     batch, seed;
     double      lr;
     const char *out, *backend, *dump;
-    StrList     keep;
+    StrList     keep, set;
 } Opts;
 
 // clang-format off
@@ -320,6 +320,7 @@ static const OptDef defs[] = {
     { OPT_CHOICE, "backend", NULL, "cpu|cuda|sim",   "cpu",  0, 0,   offsetof(Opts, backend), "What runs the program." },
     { OPT_CHOICE, "dump",    NULL, "|ir|kernels",    NULL,   0, 0,   offsetof(Opts, dump),    "Print what is compiled." },
     { OPT_LIST,   "keep",    "A,B", NULL,            "stem.*,fc", 0, 0, offsetof(Opts, keep), "What stays f32, as a list of patterns of names; a pattern may hold stars and braces and is matched against the whole name." },
+    { OPT_TEXTS,  "set",     "K=V", NULL,            NULL,   0, 0,   offsetof(Opts, set),     "A setting." },
 };
 // clang-format on
 
@@ -368,6 +369,70 @@ static void test_opts_values(void **state)
     assert_int_equal(o.keep.len, 0);
     assert_false(o.fuse);
     assert_int_equal(f->d.errors, 0);
+}
+
+/* One entry a value, whatever it holds. */
+static void test_opts_texts(void **state)
+{
+    Fixture *f = *state;
+    Opts     o;
+    StrList  rest;
+    char    *argv[] = { (char *)"--set", (char *)"lambda=1,10,100", (char *)"--set=", (char *)"--set=a b,{c",
+                        (char *)"--set=--keep" };
+    assert_true(opts_parse(&f->a, &f->d, defs, DT_COUNT(defs), DT_COUNT(argv), argv, &o, &rest));
+    assert_int_equal(o.set.len, 4);
+    assert_string_equal(o.set.at[0], "lambda=1,10,100");
+    assert_string_equal(o.set.at[1], "");
+    assert_string_equal(o.set.at[2], "a b,{c");
+    assert_string_equal(o.set.at[3], "--keep");
+    assert_true(parse(f, &o, &rest, ""));
+    assert_int_equal(o.set.len, 0);
+}
+
+/* A value from a file: checked as on the command line, told with its place. */
+static void test_opts_set(void **state)
+{
+    Fixture *f = *state;
+    Opts     o;
+    StrList  rest;
+    Loc      at = { "my.ini", 7 };
+    assert_true(parse(f, &o, &rest, "--keep=x"));
+    assert_true(opts_set(&f->a, &f->d, at, "ini: batch", &defs[2], "16", &o));
+    assert_int_equal(o.batch, 16);
+    assert_false(opts_set(&f->a, &f->d, at, "ini: batch", &defs[2], "513", &o));
+    assert_says(&f->d, "my.ini:7: error: ini: batch: expected an integer from 1 to 512, found '513'\n");
+    assert_false(opts_set(&f->a, &f->d, at, "ini: backend", &defs[6], "cdua", &o));
+    assert_says(&f->d, "my.ini:7: error: ini: backend: expected cpu, cuda or sim, found 'cdua'\n");
+    assert_true(opts_set(&f->a, &f->d, at, "ini: keep", &defs[8], "y,z", &o)); /* lists grow */
+    assert_int_equal(o.keep.len, 3);
+    assert_string_equal(o.keep.at[2], "z");
+}
+
+/* Words of a line, there and back: what is plain stays as it is. */
+static void test_opts_words(void **state)
+{
+    static const char *const words[] = {
+        "--set=noise=0.5,1@80%", "a b", "", "it's", "tab\there", "\\", "'", "s{0,1}.*", "line\nend", "\xc3\xa4"
+    };
+    Fixture *f = *state;
+    StrList  list;
+    Str      line = str_new(&f->a);
+    for (int32_t i = 0; i < DT_COUNT(words); i++) {
+        str_add(&line, i > 0 ? "  " : " ");
+        opts_quote(&line, words[i]);
+    }
+    assert_non_null(strstr(line.s, " --set=noise=0.5,1@80%  'a b'  ''  'it'\\''s'  "));
+    assert_true(opts_words(&f->a, line.s, &list));
+    assert_int_equal(list.len, DT_COUNT(words));
+    for (int32_t i = 0; i < DT_COUNT(words); i++)
+        assert_string_equal(list.at[i], words[i]);
+    assert_true(opts_words(&f->a, "  ", &list));
+    assert_int_equal(list.len, 0);
+    assert_true(opts_words(&f->a, "a'b c'd e\\ f", &list));
+    assert_int_equal(list.len, 2);
+    assert_string_equal(list.at[0], "ab cd");
+    assert_string_equal(list.at[1], "e f");
+    assert_false(opts_words(&f->a, "a 'b c", &list));
 }
 
 static void test_opts_mistakes(void **state)
@@ -429,7 +494,8 @@ static void test_opts_help(void **state)
              "  --dump[=ir|kernels]         Print what is compiled.\n"
              "  --keep=A,B                  What stays f32, as a list of patterns of names; a pattern may hold\n"
              "                              stars and braces and is matched against the whole name. [default:\n"
-             "                              stem.*,fc]\n");
+             "                              stem.*,fc]\n"
+             "  --set=K=V                   A setting.\n");
 }
 
 int main(void)
@@ -439,7 +505,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(file_round_trip), TEST(file_errors), TEST(file_full_disk), TEST(file_full_tmpfs),
         TEST(file_fails_midway), TEST(dir_make), TEST(diag), TEST(bug), TEST(log), TEST(opts_values),
-        TEST(opts_mistakes), TEST(opts_help),
+        TEST(opts_mistakes), TEST(opts_texts), TEST(opts_set), TEST(opts_words), TEST(opts_help),
     };
     // clang-format on
     return cmocka_run_group_tests_name("base_io", tests, NULL, NULL);

@@ -55,18 +55,132 @@ static void test_info(void **state)
     assert_in(r, r.out, "fc1                  linear     3x128               1,179,776      1,179,648\n");
 
     r = cli_ok(c, "$DETENT info resnet20 --method lsq --bits w4a2 --layer 's1.b0.*=w8a8' --layer s2.b2.conv2=float");
-    assert_in(r, r.out, "stem.conv1           weight      8    -128     127  --edge-bits\n");
-    assert_in(r, r.out, "s0.b0.conv1          weight      4      -8       7  --bits\n");
-    assert_in(r, r.out, "s0.b0.conv1          act         2       0       3  --bits\n");
-    assert_in(r, r.out, "s1.b0.conv2          weight      8    -128     127  --layer s1.b0.*\n");
+    assert_in(r, r.out,
+              "stem.conv1           weight lsq            8  -128..127     tensor   none        --edge-bits\n");
+    assert_in(r, r.out, "s0.b0.conv1          weight lsq            4  -8..7         tensor   none        --bits\n");
+    assert_in(r, r.out, "s0.b0.conv1          act    lsq            2  0..3          tensor   none        --bits\n");
+    assert_in(r, r.out,
+              "s1.b0.conv2          weight lsq            8  -128..127     tensor   none        --layer s1.b0.*\n");
     r = cli_ok(c, "printf 'method = lsq\\nbits = w4a2\\n[s1.b0.*]\\nbits = w8a8\\n' > my.recipe; "
                   "$DETENT info resnet20 --recipe my.recipe --layer s2.b2.conv2=float");
-    assert_in(r, r.out, "s1.b0.conv2          weight      8    -128     127  my.recipe:4 s1.b0.*\n");
-    assert_in(r, r.out, "s1.b1.conv1          weight      4      -8       7  my.recipe:2\n");
+    assert_in(r, r.out,
+              "s1.b0.conv2          weight lsq            8  -128..127     tensor   none        my.recipe:4 s1.b0.*\n");
+    assert_in(r, r.out,
+              "s1.b1.conv1          weight lsq            4  -8..7         tensor   none        my.recipe:2\n");
     assert_not_in(r, r.out, "s2.b2.conv2          weight"); /* float: none is there */
-    assert_in(r, r.out, "head                 act         8       0     255  --edge-bits\n");
+    assert_in(r, r.out,
+              "head                 act    lsq            8  0..255        tensor   none        --edge-bits\n");
     r = cli_ok(c, "$DETENT info resnet20 --method lsq --bits w4a4 --edge-bits 0");
-    assert_in(r, r.out, "stem.conv1           weight      4      -8       7  --bits\n");
+    assert_in(r, r.out, "stem.conv1           weight lsq            4  -8..7         tensor   none        --bits\n");
+}
+
+/* Lines of at most a page, whatever a recipe says. */
+static void assert_narrow(Ran r)
+{
+    for (const char *line = r.out; *line; line += strcspn(line, "\n"), line += *line == '\n')
+        if (strcspn(line, "\n") > 120)
+            fail_msg("%s\nprints a line of %zu characters:\n%s", r.script, strcspn(line, "\n"), r.out);
+}
+
+/* Which row of a recipe hit what: methods, settings, steps, zero points. */
+static void test_info_settings(void **state)
+{
+    Cli *c = *state;
+    Ran  r = cli_ok(c, "cat > mixed.recipe <<'END'\n"
+                        "method = lsq\n"
+                        "bits = w4a4\n"
+                        "noise = 0.5, 1 @ 80%\n"
+                        "[conv2]\n"
+                        "  method = qat\n"
+                        "  grain = 16   ; four steps of 64 channels\n"
+                        "  ema = 0.050\n"
+                        "[fc1]\n"
+                        "act.method = ptq\n"
+                        "act.form = affine\n"
+                        "[fc2]\n"
+                        "bits = float\n"
+                        "END\n"
+                        "$DETENT info mnist --recipe mixed.recipe --set act.calibrate=mse --set calibration-batches=4");
+    assert_narrow(r);
+    assert_in(r, r.out,
+              "conv2                weight qat            4  -7..7         4        none        mixed.recipe:2\n"
+              "                     method=qat (mixed.recipe:5 conv2), grain=16 (mixed.recipe:6 conv2)\n");
+    assert_in(r, r.out,
+              "conv2                act    qat            4  0..15         tensor   mse         mixed.recipe:2\n"
+              "                     method=qat (mixed.recipe:5 conv2), ema=0.05 (mixed.recipe:7 conv2)\n");
+    assert_in(r, r.out,
+              "fc1                  act    ptq            4  0..15         tensor   mse         mixed.recipe:2\n");
+    assert_in(r, r.out,
+              "fc1                  weight lsq            4  -8..7         tensor   none        mixed.recipe:2\n");
+    assert_in(r, r.out,
+              "of the network: noise=0.5,1@80% (mixed.recipe:3), act.calibrate=mse (--set), "
+              "calibration-batches=4 (--set)\n");
+    assert_in(r, r.out, "by method qat: codes=narrow fold=one\n");
+    assert_not_in(r, r.out, "\nfc2                  weight");
+    assert_not_in(r, r.out, "by method lsq");
+    r = cli_ok(c, "$DETENT info resnet20 --recipe lsq+-w4a4");
+    assert_in(r, r.out,
+              "stem.conv1           act    lsq+           8  0..255 z      tensor   mse         lsq+-w4a4:8\n");
+    assert_in(r, r.out, "z: with a zero point\n");
+    assert_narrow(r);
+}
+
+/* Recipes that are built in: each is listed with its first line, printed as it is, and usable as a file of its own. */
+static void test_recipes(void **state)
+{
+    Cli *c = *state;
+    Ran  list = cli_ok(c, "$DETENT recipes");
+    assert_true(recipe_n_builtins >= 12);
+    for (int32_t i = 0; i < recipe_n_builtins; i++) {
+        const char *name = recipe_builtins[i].name;
+        assert_in(list, list.out, arena_printf(&c->a, "%-20s %s\n", name, recipe_title(&c->a, &recipe_builtins[i])));
+        Ran text = cli_ok(c, arena_printf(&c->a, "$DETENT recipes %s", name));
+        assert_string_equal(text.out, recipe_builtins[i].text);
+        assert_string_equal(text.out,
+                            cli_read(c, arena_printf(&c->a, DT_SOURCE_DIR "/passes/recipes/%s.recipe", name)));
+        Ran built = cli_ok(c, arena_printf(&c->a, "$DETENT dump $NETS/tiny.c --recipe %s", name)),
+            file =
+                cli_ok(c, arena_printf(&c->a, "$DETENT recipes %s > f; $DETENT dump $NETS/tiny.c --recipe ./f", name));
+        assert_string_equal(built.out, file.out);
+    }
+}
+
+/* A recipe's schedules: the step of another moment is another program; detent-opt replays it. */
+static void test_at_epoch(void **state)
+{
+    Cli *c = *state;
+    Ran  first = cli_ok(c, "$DETENT dump $NETS/tiny.c --recipe qsin-w4a4"),
+        last = cli_ok(c, "$DETENT dump $NETS/tiny.c --recipe qsin-w4a4 --at-epoch=60"),
+        said = cli_ok(c, "$DETENT dump $NETS/tiny.c --recipe qsin-w4a4 --at-epoch=2/3");
+    assert_true(strcmp(first.out, last.out) != 0);
+    assert_string_equal(last.out, said.out);
+    /* the weight of the penalty is that of the phase, for detent and for detent-opt */
+    const char *flags = "--recipe qsin-w4a4 --stop-after=insert-quantize";
+    Ran         begin = cli_ok(c, arena_printf(&c->a, "$DETENT dump $NETS/tiny.c %s", flags)),
+        middle = cli_ok(c, arena_printf(&c->a, "$DETENT dump $NETS/tiny.c %s --at-epoch=45", flags)),
+        opt = cli_ok(c, "$DETENT dump $NETS/tiny.c --stop-after=canonicalize > f.dtir; $OPT f.dtir "
+                        "--passes=insert-quantize --recipe qsin-w4a4 --at-epoch=1.5/3");
+    double one = number_after(begin, strstr(begin.out, "penalty "), "scale="),
+           ten = number_after(middle, strstr(middle.out, "penalty "), "scale=");
+    assert_true(one > 0 && ten > 9.999 * one && ten < 10.001 * one);
+    assert_true(number_after(opt, strstr(opt.out, "penalty "), "scale=") == ten);
+}
+
+/* A bug under a recipe with schedules and odd patterns: the reproducer brings all of it. */
+static void test_replayed_recipe(void **state)
+{
+    Cli *c = *state;
+    Ran  r = cli_sh(c, "$DETENT dump mnist --method qat --bits w4a8 --layer fc1=w2 --set 'noise=0.25, 0.5@2' "
+                        "--set 'fc*:grain=channel' --at-epoch=2.5/4 --passes=canonicalize,insert-quantize,test-bug "
+                        "--crash-dir=replay");
+    assert_int_equal(r.code, 128 + 6);
+    const char *text = cli_read(c, "replay/reproducer.dtir");
+    assert_in(r, text,
+              " --method=qat --bits=w4a8 --edge-bits=8 --layer=fc1=w2 --set=noise=0.25,0.5@2 "
+              "--set=fc*:grain=channel --at-epoch=2.5/4");
+    Ran again = cli_sh(c, "$OPT replay/reproducer.dtir --crash-dir=again");
+    assert_int_equal(again.code, 128 + 6);
+    assert_string_equal(cli_read(c, "again/reproducer.dtir"), text);
 }
 
 static void test_doctor(void **state)
@@ -141,17 +255,18 @@ static void test_dump(void **state)
 
     /* --print-pipeline says what --passes takes */
     Ran pipeline = run_dump(c, "--print-pipeline --method lsq --bits w4a4");
-    assert_in(pipeline, pipeline.out, "--passes=canonicalize,insert-quantize,autodiff,");
+    assert_in(pipeline, pipeline.out,
+              "--passes=canonicalize,freeze-batchnorm,fold-batchnorm,insert-quantize,autodiff,");
     const char *again = run_dump(c, arena_printf(&c->a, "%.*s", (int)strcspn(pipeline.out, "\n"), pipeline.out)).out;
     assert_string_equal(again, whole.out);
 
     /* what is printed around a pass is the graph there */
     Ran after = run_dump(c, "--print-ir-after=autodiff");
-    assert_in(after, after.out, "// after autodiff (pass 3 of 13, @tiny.train)\n");
+    assert_in(after, after.out, "// after autodiff (pass 5 of 15, @tiny.train)\n");
     assert_string_equal(strchr(after.out, '\n') + 1, stop.out);
     Ran before = run_dump(c, "--print-ir-before=optimizer");
     assert_string_equal(strchr(before.out, '\n') + 1, stop.out);
-    assert_int_equal(count_of(run_dump(c, "--print-ir-after-all").out, "\ngraph @tiny.train "), 13);
+    assert_int_equal(count_of(run_dump(c, "--print-ir-after-all").out, "\ngraph @tiny.train "), 15);
     Ran changed = run_dump(c, "--print-ir-after-change");
     assert_not_in(changed, changed.out, "// after canonicalize");
     assert_in(changed, changed.out, "// after fuse");
@@ -173,7 +288,7 @@ static void test_diff(void **state)
     /* a unified diff: patch makes one file from the other */
     Ran has_patch = cli_sh(c, "command -v patch");
     if (has_patch.code == EXIT_OK)
-        cli_ok(c, "cp ir/04_optimizer.dtir old; patch -s old d; cmp old ir/05_decompose.dtir");
+        cli_ok(c, "cp ir/06_optimizer.dtir old; patch -s old d; cmp old ir/07_decompose.dtir");
     Ran all = run_dump(c, "--print-ir-diff");
     assert_in(all, all.out, "+++ after autodiff\n");
     assert_not_in(all, all.out, "after insert-quantize"); /* float: it changed nothing */
@@ -458,6 +573,38 @@ static void test_resume(void **state)
     assert_in(layer, layer.err, "--layer: expected nothing, as the run that is resumed has it, found hidden=w2a2");
 }
 
+/* Settings are kept one by one, whatever they hold: a run with a schedule is resumed exactly, its checkpoint says its
+ * recipe, and the recipe's file is needed no more. */
+static void test_settings(void **state)
+{
+    Cli *c = *state;
+    cli_ok(c, "printf 'method = quant-noise\nnoise = 0.5, 1@80%%\nlr = 0.02\nepochs = 2\n[conv*]\ngrain = channel\n' "
+              "> noise.recipe");
+    const char *train = "$DETENT train $NETS/tiny.c --data $DATA --quiet --recipe noise.recipe --set ema=0.1 ";
+    cli_ok(c, arena_printf(&c->a, "%s --max-steps 6 --out set-whole", train));
+    cli_ok(c, arena_printf(&c->a, "%s --max-steps 3 --out set-part; rm noise.recipe", train));
+    const char *args = cli_read(c, "set-part/args.json");
+    Ran         r = cli_ok(c, "$DETENT train --resume set-part --max-steps 6 --quiet; "
+                                      "cmp set-whole/last.safetensors set-part/last.safetensors");
+    assert_in(r, args, "\"set\": \"'noise=0.5, 1@80%' conv*:grain=channel ema=0.1\"");
+    assert_in(r, args, "\"lr\": \"0.02\"");
+    assert_in(r, args, "\"epochs\": \"2\"");
+    Ran same =
+        cli_ok(c, "$DETENT train --resume set-part --max-steps 6 --set 'noise=0.5, 1@80%' --set conv*:grain=channel "
+                  "--set ema=0.1 --quiet");
+    assert_string_equal(same.out, "");
+    Ran other = cli_expect(c, EXIT_MISTAKE, "$DETENT train --resume set-part --set noise=0.5");
+    assert_in(other, other.err, "--set: expected 'noise=0.5, 1@80%' conv*:grain=channel ema=0.1, as the run that is");
+    Ran eval = cli_ok(c, "$DETENT eval $NETS/tiny.c --checkpoint set-part/last.safetensors --data $DATA"),
+        told = cli_ok(c, "$DETENT eval $NETS/tiny.c --checkpoint set-part/last.safetensors --data $DATA --method "
+                         "quant-noise --set noise=0.5,1.0@80% --set conv*:weight.grain=channel --set act.ema=0.10");
+    assert_string_equal(told.out, eval.out);
+    Ran wrong = cli_expect(c, EXIT_MISTAKE,
+                           "$DETENT eval $NETS/tiny.c --checkpoint set-part/last.safetensors --data $DATA "
+                           "--method quant-noise");
+    assert_in(wrong, wrong.err, "--set=noise=0.5,1@80% --set=conv*:grain=channel --set=ema=0.1");
+}
+
 /* Vectors of another width are another program for the same numbers. */
 static void test_run_flags(void **state)
 {
@@ -491,6 +638,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_info_settings),
+        cmocka_unit_test(test_recipes),
+        cmocka_unit_test(test_at_epoch),
+        cmocka_unit_test(test_replayed_recipe),
         cmocka_unit_test(test_doctor),
         cmocka_unit_test(test_print_dir),
         cmocka_unit_test(test_dump),
@@ -509,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_train),
         cmocka_unit_test(test_eval),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_settings),
         cmocka_unit_test(test_run_flags),
     };
     return cmocka_run_group_tests(tests, cli_setup, cli_teardown);

@@ -70,7 +70,7 @@ static const Mistake words[] = {
     { "$DETENT train mnist --momentum=-0.5", EXIT_USAGE, { "--momentum: expected a number from 0 to 1, found '-0.5'" } },
     { "$DETENT train mnist --lr=0", EXIT_USAGE, { "--lr: expected a number from 1e-09 to 1000, found '0'" } },
     { "$DETENT train mnist --lr=nan", EXIT_USAGE, { "--lr: expected a number", "found 'nan'" } },
-    { "$DETENT train mnist --epochs=-1", EXIT_USAGE, { "--epochs: expected an integer from 1 to 1000000, found '-1'" } },
+    { "$DETENT train mnist --epochs=-1", EXIT_USAGE, { "--epochs: expected an integer from 0 to 1000000, found '-1'" } },
     { "$DETENT info mnist --quiet=maybe", EXIT_USAGE, { "--quiet: expected true or false, found 'maybe'" } },
     { "$DETENT info mnist --no-quiet=1", EXIT_USAGE, { "--no-quiet: expected no value, found '1'" } },
     { "$DETENT info mnist --no-batch", EXIT_USAGE, { "found '--no-batch'", "did you mean --batch?" } },
@@ -101,7 +101,7 @@ static const Mistake gpus[] = {
 };
 
 static const Mistake recipes[] = {
-    { "$DETENT info mnist --method=lqs", EXIT_USAGE, { "--method: expected float or lsq, found 'lqs'", "did you mean lsq?" } },
+    { "$DETENT info mnist --method=lqs", EXIT_USAGE, { "--method: expected float, ptq, qat, lsq, ", " found 'lqs'", "did you mean lsq" } },
     { "$DETENT info mnist --bits=w4a4", EXIT_USAGE, { "--bits: method 'float' does not quantize", "add --method lsq" } },
     { "$DETENT info mnist --layer=conv1=w4a4", EXIT_USAGE, { "--layer: method 'float' does not quantize" } },
     { "$DETENT info mnist --method=lsq --bits=w9a4", EXIT_USAGE, { "--bits: expected bits such as w4a8", "found 'w9a4'", "bits are 2 to 8" } },
@@ -111,11 +111,16 @@ static const Mistake recipes[] = {
     { "$DETENT info mnist --method=lsq --layer=conv1", EXIT_USAGE, { "--layer: expected PATTERN=wNaM or PATTERN=float, found 'conv1'" } },
     { "$DETENT info mnist --method=lsq --layer=conv1=w44", EXIT_USAGE, { "--layer: expected bits", "found 'w44' in 'conv1=w44'" } },
     { "$DETENT info mnist --method=lsq --layer=conv9=w4a4", EXIT_MISTAKE, { "--layer: unknown layer 'conv9'; nearest are conv1 or conv2", "layers are conv1, conv2, fc1, fc2" } },
-    { "$DETENT info mnist --recipe=nowhere.recipe", EXIT_USAGE, { "nowhere.recipe: No such file" } },
-    { "printf 'method = lsq\nbits = w9\n' > r; $DETENT info mnist --recipe=r", EXIT_USAGE, { "r:2: expected bits such as w4a8", "found 'w9'" } },
-    { "printf 'bits = w4a4\n[s9.*]\nbits = w8a8\n' > r; $DETENT info resnet20 --method lsq --recipe=r", EXIT_MISTAKE, { "r:3: unknown layer 's9.*'" } },
-    { "printf '[head]\nbits = w1\n' > r; $DETENT info resnet20 --method lsq --recipe=r", EXIT_USAGE, { "r:2: expected bits", "found 'w1' in 'head=w1'" } },
+    { "$DETENT info mnist --recipe=./nowhere.recipe", EXIT_USAGE, { "nowhere.recipe: No such file" } },
+    { "printf 'method = lsq\nbits = w9\n' > r; $DETENT info mnist --recipe=r", EXIT_USAGE, { "r:2: error: recipe: bits: expected bits such as w4a8", "found 'w9'" } },
+    { "printf 'bits = w4a4\n[s9.*]\nbits = w8a8\n' > r; $DETENT info resnet20 --method lsq --recipe=r", EXIT_MISTAKE, { "r:3: error: recipe: bits: unknown layer 's9.*'" } },
+    { "printf '[head]\nbits = w1\n' > r; $DETENT info resnet20 --method lsq --recipe=r", EXIT_USAGE, { "r:2: error: recipe: bits: expected bits", "found 'w1' in 'head=w1'" } },
     { "printf 'method: lsq\n[head]\nbit = w4\n' > r; $DETENT info resnet20 --recipe=r", EXIT_USAGE, { "r:3: error: recipe: expected method, bits, edge-bits", "did you mean bits?" } },
+    { "$DETENT train mnist --method=lsq --epochs=0", EXIT_USAGE, { "--epochs: expected at least 1 for method lsq, found 0", "0 is for ptq" } },
+    { "$DETENT dump mnist --at-epoch=3", EXIT_USAGE, { "--at-epoch: expected an epoch from 0 to below 3, found '3'", "1.5/10 is in the middle" } },
+    { "$DETENT dump mnist --at-epoch=1/x", EXIT_USAGE, { "--at-epoch: expected an epoch", "found '1/x'" } },
+    { "$DETENT recipes lsq-w4", EXIT_MISTAKE, { "detent recipes: expected", "found 'lsq-w4'", "did you mean lsq-w4a4" } },
+    { "$DETENT recipes a b", EXIT_USAGE, { "expected one name, found 'b' too" } },
     { "$DETENT info resnet20 --method=lsq --layer='s4.*=w4a4'", EXIT_MISTAKE, { "--layer: unknown layer 's4.*'" } },
 };
 
@@ -146,7 +151,7 @@ static const Mistake texts[] = {
     { "printf 'graph @x {\\n  %%0 = input \"x\" : f32[2]\\n' > x; $OPT x", EXIT_MISTAKE, { "x:3: error: ", "expected" } },
     { "$OPT --run $SRC/README.md", EXIT_MISTAKE, { "README.md:1: error: kernel: expected 'kernel', found '# Detent'" } },
     { "$DETENT dump mnist --stop-after=autodiff | $OPT --passes=canonicalize,nothing", EXIT_MISTAKE, { "--passes: no pass 'nothing'" } },
-    { "$DETENT dump mnist | $OPT --method=lqs --passes=lower", EXIT_MISTAKE, { "--method: expected float or lsq, found 'lqs'" } },
+    { "$DETENT dump mnist | $OPT --method=lqs --passes=lower", EXIT_MISTAKE, { "--method: expected float, ptq, qat, lsq, ", "found 'lqs'" } },
 };
 
 static const Mistake networks[] = {

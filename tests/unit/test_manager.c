@@ -67,7 +67,6 @@ static void test_table(void **state)
     Str doc = str_new(&f->a);
     passes_doc(&doc);
     assert_has(doc.s, "| `autodiff` | train | yes |");
-    assert_has(doc.s, "| `lsq` |");
     assert_has(doc.s, "--print-ir-after");
 }
 
@@ -96,9 +95,9 @@ static void test_default_pipeline(void **state)
 {
     Fixture *f = *state;
     assert_true(fixture_run(f, net_graph(f), "--print-pipeline --stop-after=decompose --disable-pass=canonicalize"));
-    assert_string_equal(f->text, "--passes=insert-quantize,decompose\n");
+    assert_string_equal(f->text, "--passes=fold-batchnorm,insert-quantize,decompose\n");
     assert_true(fixture_run(f, net_graph(f), "--print-pipeline --stop-after=simplify --bisect=0"));
-    assert_string_equal(f->text, "--passes=insert-quantize,decompose\n");
+    assert_string_equal(f->text, "--passes=fold-batchnorm,insert-quantize,decompose\n");
     assert_true(fixture_options(f, "").explain_fusion == NULL);
     assert_string_equal(fixture_options(f, "--explain-fusion --print-plan").explain_fusion, "");
     assert_string_equal(fixture_options(f, "--explain-fusion=s0.*").explain_fusion, "s0.*");

@@ -98,7 +98,7 @@ static void test_passes(void **state)
     assert_has_not(r.out, "scale");
     assert_has(r.err, "--passes=canonicalize\n// after canonicalize"); /* apart from the result */
     assert_has(opt(f, "--passes=default --step=eval --stop-after=insert-quantize --print-pipeline", net).err,
-               "--passes=canonicalize,insert-quantize\n");
+               "--passes=canonicalize,fold-batchnorm,insert-quantize\n");
 }
 
 static void test_files(void **state)
