@@ -5,16 +5,21 @@
  * move to its end; among those of one level (so none waits for another) the ones of equal structure become one group.
  * lower writes it as one kernel over a segment table.
  *
- * Only flat kernels take part: every operand is a scalar or has the shape and the layout of the kernel's space, so that
- * the elements are walked as they lie in memory. That is in rows, or for weights whichever layout the target has for
- * them: of images in NHWC each has a kernel of its own.
+ * Only flat kernels take part: every operand is a scalar, or has the shape and the layout of the kernel's space, so
+ * that the elements are walked as they lie in memory, or has a number for each output of a weight (steps by channel,
+ * the scale of a folded batch norm): a weight's outputs lie one behind the other. That is in rows, or for weights
+ * whichever layout the target has for them: of images in NHWC each has a kernel of its own. Repeating numbers over
+ * groups of channels is flat, too.
  *
  * Tested by tests/unit/test_fuse.c and tests/golden. */
 #include "passes/fuse.h"
+#include "passes/lower.h"
 #include "passes/pass_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { MOST_ROWS = 4096 }; /* of one launch: its table is part of the code */
 
 typedef enum BatchSet { SET_FRONT, SET_MIDDLE, SET_END } BatchSet;
 
@@ -70,26 +75,42 @@ static void find_weights(Batch *b)
         b->weight[b->g->order.at[i]] = value_is_weight(b, ir_value(b->g, b->g->order.at[i]));
 }
 
-static bool operand_is_flat(const Batch *b, ValueId x, Space s)
+/* Is x a number for each output of what the space has, as v reads or keeps it? */
+static bool is_by_output(const Batch *b, ValueId v, Type x, Space s)
+{
+    bool outputs = ir_has(b->g, v, T_REDUCE) && str_eq(fuse_keep(b->g, v), "o");
+    return x.shape.rank == 1 && s.shape.rank > 1 && x.shape.dim[0] == s.shape.dim[0] &&
+           (outputs || fuse_vector_dim(b->g, v) == 0);
+}
+
+/* Of the operand, or the result, x of v. */
+static bool operand_is_flat(const Batch *b, ValueId v, ValueId x, Space s)
 {
     Type t = ir_value(b->g, x)->type;
-    return t.shape.rank == 0 ||
+    return t.shape.rank == 0 || is_by_output(b, v, t, s) ||
            (shape_eq(t.shape, s.shape) && t.layout == s.layout && (t.layout == LAYOUT_ROWS || b->weight[x]));
+}
+
+/* Numbers that are repeated, or taken together, in groups. */
+static bool is_flat_nest(const Graph *g, ValueId v)
+{
+    return ir_is(g, v, OP_REPEAT) || ir_is(g, v, OP_REPEAT_GRAD) || ir_is(g, v, OP_GROUP_MAX);
 }
 
 static bool value_is_flat(const Batch *b, ValueId v)
 {
     const Graph *g = b->g;
     const Value *val = ir_value(g, v);
-    if (ir_is(g, v, OP_CONST))
+    if (ir_is(g, v, OP_CONST) || is_flat_nest(g, v))
         return true;
-    if (!ir_has(g, v, T_ELTWISE | T_REDUCE) || ir_has(g, v, T_RANDOM))
+    if (!ir_has(g, v, T_ELTWISE | T_REDUCE))
         return false;
     Space s = fuse_space(g, v);
-    if (ir_has(g, v, T_REDUCE) ? val->type.shape.rank != 0 : !operand_is_flat(b, v, s))
+    if (ir_has(g, v, T_REDUCE) ? val->type.shape.rank != 0 && !is_by_output(b, v, val->type, s)
+                               : !operand_is_flat(b, v, v, s))
         return false;
     for (int32_t i = 0; i < val->n_in; i++)
-        if (!operand_is_flat(b, val->in[i], s))
+        if (!operand_is_flat(b, v, val->in[i], s))
             return false;
     return true;
 }
@@ -169,7 +190,13 @@ static void batch_place(Batch *b)
 
 /* ---- Structure of a group as text -------------------------------------------------------------------------------- */
 
-/* Numbers become segment columns, but 0 and 1 may have been simplified away. */
+/* Constants become columns of the table, and some attributes are for people. */
+static bool is_free(AttrId id)
+{
+    return id == A_LO || id == A_HI || id == A_STREAM || id == A_BITS || id == A_ROW || id == A_ROLE;
+}
+
+/* Of factors and blocks 0 and 1 may have been simplified away. */
 static char number_kind(double x)
 {
     return x == 0 ? '0' : x == 1 ? '1' : 'x';
@@ -180,10 +207,10 @@ static void key_attrs(Str *s, const Value *v)
     const OpInfo *op = &ir_ops[v->op];
     for (int32_t i = 0; i < op->n_attrs; i++) {
         AttrId id = op->attrs[i].id;
-        if (id == A_LO || id == A_HI)
-            str_printf(s, " %c", number_kind((double)v->attr[i].i));
-        else if (id == A_BITS || id == A_ROW || id == A_ROLE)
+        if (is_free(id))
             continue;
+        if (id == A_BLOCK)
+            str_printf(s, " %c", number_kind((double)v->attr[i].i));
         else if (attr_kind(id) == ATTR_FLOAT)
             str_printf(s, " %c", number_kind(v->attr[i].f));
         else if (attr_kind(id) == ATTR_TEXT)
@@ -240,7 +267,11 @@ static const char *batch_key(const Batch *b, int32_t k)
             if (o < 0 && n_outer < MAX_OUTER)
                 outer[o = n_outer++] = x;
             const Value *xv = ir_value(b->g, x);
-            str_printf(&s, " @%d%s%s", o, xv->type.shape.rank == 0 ? "s" : "",
+            bool         vector = xv->type.shape.rank == 1 && fuse_space(b->g, id).shape.rank > 1;
+            str_printf(&s, " @%d%s%s", o,
+                       xv->type.shape.rank == 0 ? "s"
+                       : vector                 ? "v"
+                                                : "",
                        ir_has(b->g, x, T_LEAF) ? ir_ops[xv->op].text : "");
         }
         key_users(b, &s, id, k, outer, n_outer);
@@ -288,16 +319,28 @@ static void touch(const Batch *b, int32_t k, const Touched *t, int32_t number)
     }
 }
 
+static int64_t rows_of(const Batch *b, int32_t k)
+{
+    return b->at[k].flat ? lower_rows_of(b->g, (Part){ b->old + b->at[k].first, b->at[k].count }) : 1;
+}
+
+/* May kernel j be part of the launch that k began? */
+static bool joins(const Batch *b, int32_t j, int32_t k, int64_t rows, int32_t number)
+{
+    return b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 && str_eq(b->at[j].key, b->at[k].key) &&
+           rows + rows_of(b, j) <= MOST_ROWS && touches_alone(b, j, &b->touched, number);
+}
+
 /* Kernel k and, at the front and at the end, all of its level and structure. */
 static void write_merged(Batch *b, int32_t k, const Group *old_groups)
 {
     Graph  *g = b->g;
     int32_t number = g->groups.len, parts = 0;
+    int64_t rows = 0;
     for (int32_t j = k; j < b->n; j++) {
-        bool same = j == k || (b->at[k].set != SET_MIDDLE && b->at[j].merged < 0 &&
-                               str_eq(b->at[j].key, b->at[k].key) && touches_alone(b, j, &b->touched, number));
-        if (!same)
+        if (j != k && !joins(b, j, k, rows, number))
             continue;
+        rows += rows_of(b, j);
         touch(b, j, &b->touched, number);
         write_group(b, j, number);
         b->at[j].merged = number;

@@ -4,6 +4,9 @@
  *     batchnorm x, mean, var, gamma, beta   ->  affine x, a, b with a = bn_scale gamma, var; b = bn_shift beta, mean, a
  *     cross_entropy logits, labels          ->  1/N sum (logsumexp logits - pick logits, labels)
  *     mse x, target                         ->  1/n sum (x - target)^2
+ *     an image reduced to one number        ->  to one for each channel, then these: rows of channels are what
+ *                                               reductions walk fastest, and what other reductions of it keep
+ *     grad_scale x                          ->  x: autodiff has seen it
  *
  * Tested by tests/unit/test_autodiff.c and tests/golden. */
 #include "passes/pass_impl.h"
@@ -38,31 +41,107 @@ static ValueId decompose_mse(Builder *b, const Value *v, const ValueId *in)
     return ir_emit(b, OP_REDUCE_SUM, IR_IN(square), AT(KEEP, ""), AF(SCALE, 1.0 / n));
 }
 
+/* The same op with other attributes `keep` and `scale`. */
+static ValueId emit_reduction(Builder *b, const Value *v, const ValueId *in, const char *keep, double scale)
+{
+    enum { MOST_ATTRS = 8 };
+    const OpInfo *op = &ir_ops[v->op];
+    AttrSet       attrs[MOST_ATTRS];
+    DT_ASSERT(op->n_attrs <= MOST_ATTRS, "%s has %d attributes", op->text, op->n_attrs);
+    for (int32_t i = 0; i < op->n_attrs; i++) {
+        attrs[i] = (AttrSet){ op->attrs[i].id, v->attr[i] };
+        if (attrs[i].id == A_KEEP)
+            attrs[i] = AT(KEEP, keep);
+        else if (attrs[i].id == A_SCALE)
+            attrs[i] = AF(SCALE, scale);
+    }
+    return ir_emit_(b, v->op, in, v->n_in, attrs, op->n_attrs);
+}
+
+static ValueId decompose_reduction(Builder *b, const Value *v, const ValueId *in)
+{
+    static const OpCode again[] = {
+        [KACC_SUM] = OP_REDUCE_SUM, [KACC_MIN] = OP_REDUCE_MIN, [KACC_MAX] = OP_REDUCE_MAX
+    };
+    ValueId channels = emit_reduction(b, v, in, "c", 1);
+    return ir_emit(b, again[ir_ops[v->op].acc], IR_IN(channels), AT(KEEP, ""), AF(SCALE, ir_float(v, A_SCALE)));
+}
+
+static ValueId decompose_grad_scale(Builder *b, const Value *v, const ValueId *in)
+{
+    (void)b, (void)v;
+    return in[0];
+}
+
 static const DecomposeFn rules[OP_COUNT] = {
     [OP_BATCHNORM] = decompose_batchnorm,
     [OP_CROSS_ENTROPY] = decompose_cross_entropy,
     [OP_MSE] = decompose_mse,
+    [OP_GRAD_SCALE] = decompose_grad_scale,
 };
+
+static bool has_attr(const Value *v, AttrId id)
+{
+    for (int32_t i = 0; i < ir_ops[v->op].n_attrs; i++)
+        if (ir_ops[v->op].attrs[i].id == id)
+            return true;
+    return false;
+}
+
+/* By value: computed from params, and numbers, alone: as prepared weights are. */
+static bool *find_prepared(Arena *a, const Graph *g)
+{
+    bool *prepared = ARENA_ARRAY(a, bool, g->values.len);
+    for (int32_t i = 0; i < g->order.len; i++) {
+        ValueId id = g->order.at[i];
+        bool    all = ir_value(g, id)->n_in > 0;
+        for (int32_t k = 0; k < ir_value(g, id)->n_in; k++)
+            all = all && prepared[ir_value(g, id)->in[k]];
+        bool number = ir_has(g, id, T_LEAF) && ir_value(g, id)->type.shape.rank == 0;
+        prepared[id] = all || number || ir_is(g, id, OP_CONST) || ir_is(g, id, OP_PARAM) || ir_is(g, id, OP_STATE);
+    }
+    return prepared;
+}
+
+/* To one number, of what has channels and is no weight: nothing of its size was computed from params alone. */
+static bool reduces_image(const Graph *g, const Value *v, const bool *prepared)
+{
+    const Shape s = v->n_in > 0 ? ir_value(g, v->in[0])->type.shape : v->type.shape;
+    if ((ir_ops[v->op].traits & T_REDUCE) == 0 || v->type.shape.rank != 0 || s.rank < 2 || s.dim[1] < 2 ||
+        !has_attr(v, A_KEEP) || !has_attr(v, A_SCALE))
+        return false;
+    for (int32_t i = 0; i < v->n_in; i++)
+        if (prepared[v->in[i]] && shape_eq(ir_value(g, v->in[i])->type.shape, s))
+            return false;
+    return true;
+}
+
+static DecomposeFn find_rule(const Graph *g, const Value *v, const bool *prepared)
+{
+    return reduces_image(g, v, prepared) ? decompose_reduction : rules[v->op];
+}
 
 bool pass_decompose(PassCtx *c, Graph *g)
 {
-    int64_t  n = 0;
-    Rewriter r = ir_rewrite_begin(g, c->scratch, c->d, "decompose");
+    int64_t     n = 0;
+    const bool *prepared = find_prepared(c->scratch, g);
+    Rewriter    r = ir_rewrite_begin(g, c->scratch, c->d, "decompose");
     for (int32_t i = 0; i < r.n_old; i++) {
-        const ValueId id = r.old[i];
-        const Value   v = *ir_value(g, id);
-        if (!(ir_ops[v.op].traits & T_COMPOSITE)) {
+        const ValueId     id = r.old[i];
+        const Value       v = *ir_value(g, id);
+        const DecomposeFn rule = find_rule(g, &v, prepared);
+        if (rule == NULL) {
+            DT_ASSERT(!(ir_ops[v.op].traits & T_COMPOSITE), "%s is a composite without a rule", ir_ops[v.op].text);
             ir_keep(&r, id);
             continue;
         }
-        DT_ASSERT(rules[v.op], "%s is a composite without a rule", ir_ops[v.op].text);
         ValueId in[5];
         DT_ASSERT(v.n_in <= DT_COUNT(in), "%s has %d inputs", ir_ops[v.op].text, v.n_in);
         for (int32_t k = 0; k < v.n_in; k++)
             in[k] = ir_mapped(&r, v.in[k]);
         r.b.like = id;
         r.b.backward = v.backward;
-        ir_replace(&r, id, rules[v.op](&r.b, &v, in));
+        ir_replace(&r, id, rule(&r.b, &v, in));
         n++;
     }
     pass_count(c, "composites", n);

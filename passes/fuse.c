@@ -36,6 +36,16 @@ bool space_eq(Space a, Space b)
     return shape_eq(a.shape, b.shape) && a.layout == b.layout;
 }
 
+int32_t fuse_vector_dim(const Graph *g, ValueId v)
+{
+    const Value  *val = ir_value(g, v);
+    const OpInfo *op = &ir_ops[val->op];
+    for (int32_t i = 0; i < op->n_attrs; i++)
+        if (op->attrs[i].id == A_AXIS)
+            return (int32_t)val->attr[i].i;
+    return 1;
+}
+
 bool fuse_virtual(const FuseCtx *f, ValueId v)
 {
     return f->leaves[v] != NULL && !f->stored[v];

@@ -33,6 +33,10 @@ typedef struct FuseCtx {
 /* The space in which a value's body runs: its own for ELTWISE and NEST, its largest input's for REDUCE. */
 Space fuse_space(const Graph *g, ValueId v);
 bool  space_eq(Space a, Space b);
+/* The dimensions that a reduction keeps, as its attribute says: "", "c", "o", "nc", "n". */
+const char *fuse_keep(const Graph *g, ValueId v);
+/* Which dimension of a larger operand a rank-1 operand of v runs along. */
+int32_t fuse_vector_dim(const Graph *g, ValueId v);
 /* Computed where it is used: element-wise, not stored. */
 bool fuse_virtual(const FuseCtx *f, ValueId v);
 /* The input is read at every point of the space, not broadcast. */

@@ -12,6 +12,9 @@
  * cycle can arise. A root of the kept shape (per-channel arithmetic on finished sums) joins as part of the kernel's
  * end.
  *
+ * Arithmetic on leaves of at most one dimension - steps and zero points from ranges that earlier steps tracked - comes
+ * before all else: who needs it is then free to join whichever kernel reads the same.
+ *
  * Then each kernel gets its own copy of the values computed in place, so that what crosses kernels is exactly what is
  * stored; and a stored value whose leaves the kernel reads anyway is computed again instead of read.
  *
@@ -52,7 +55,7 @@ typedef struct Grouping {
     ValueId **in;       /* by value: its inputs before anything was written */
 } Grouping;
 
-static const char *reduce_keep(const Graph *g, ValueId v)
+const char *fuse_keep(const Graph *g, ValueId v)
 {
     const OpInfo *op = &ir_ops[ir_value(g, v)->op];
     for (int32_t i = 0; i < op->n_attrs; i++)
@@ -85,7 +88,7 @@ static bool group_takes_body(const Grouping *p, int32_t k, ValueId root, const D
     bool             shares = false;
     if (g->closed || !space_eq(g->space, fuse_space(f->g, root)) || g->n_reads + g->roots.len >= FUSE_MAX_BUFFERS)
         return false;
-    if (ir_has(f->g, root, T_REDUCE) && g->keep != NULL && !str_eq(g->keep, reduce_keep(f->g, root)))
+    if (ir_has(f->g, root, T_REDUCE) && g->keep != NULL && !str_eq(g->keep, fuse_keep(f->g, root)))
         return false;
     for (int32_t i = 0; i < deps->at.len; i++) {
         Dep     d = deps->at.at[i];
@@ -124,7 +127,7 @@ static void group_join(Grouping *p, int32_t k, ValueId root, const Deps *deps, b
     p->group_of[root] = k;
     p->kept[root] = kept || reduce;
     if (reduce) {
-        g->keep = reduce_keep(f->g, root);
+        g->keep = fuse_keep(f->g, root);
         g->kept = ir_value(f->g, root)->type.shape;
     }
     for (int32_t i = 0; i < deps->at.len; i++) {
@@ -297,6 +300,19 @@ static void write_groups(Grouping *p, const ValueId *old, int32_t n_old)
             vec_push(g->arena, &g->order, old[i]);
 }
 
+/* By value: element-wise, of at most one dimension, and computed from leaves through nothing but such values. */
+static bool *early_values(const FuseCtx *f, const ValueId *old, int32_t n_old)
+{
+    bool *early = ARENA_ARRAY(f->c->scratch, bool, f->n);
+    for (int32_t i = 0; i < n_old; i++) {
+        const Value *v = ir_value(f->g, old[i]);
+        early[old[i]] = ir_has(f->g, old[i], T_ELTWISE) && v->type.shape.rank <= 1;
+        for (int32_t j = 0; j < v->n_in; j++)
+            early[old[i]] &= ir_has(f->g, v->in[j], T_LEAF) || early[v->in[j]];
+    }
+    return early;
+}
+
 void fuse_make_groups(FuseCtx *f)
 {
     Arena   *a = f->c->scratch;
@@ -316,9 +332,12 @@ void fuse_make_groups(FuseCtx *f)
         p.group_of[i] = p.mine_in[i] = -1;
         p.in[i] = ir_value(g, i)->in;
     }
-    for (int32_t i = 0; i < n_old; i++)
-        if (!ir_has(g, old[i], T_LEAF | T_EFFECT | T_VIEW) && !fuse_virtual(f, old[i]))
-            group_root(&p, old[i]);
+    bool *early = early_values(f, old, n_old);
+    for (int pass = 0; pass < 2; pass++)
+        for (int32_t i = 0; i < n_old; i++)
+            if (!ir_has(g, old[i], T_LEAF | T_EFFECT | T_VIEW) && !fuse_virtual(f, old[i]) &&
+                early[old[i]] == (pass == 0))
+                group_root(&p, old[i]);
     write_groups(&p, old, n_old);
     pass_count(f->c, "kernels and calls", p.groups.len);
 }

@@ -1,7 +1,8 @@
 /* lower.c: every group gets its kernel; library calls get the memory they read and write.
  *
- * A group over many small tensors is a row of equal parts. Each part becomes a flat kernel, and the kernels are merged
- * into one with a segment table; where they turn out to differ in more than numbers, the group is split into its parts.
+ * A group over many small tensors is a row of equal parts. Each part becomes a flat kernel, or as many rows as a weight
+ * has outputs, and the kernels are merged into one with a segment table; where they turn out to differ in more than
+ * numbers, the group is split into its parts.
  *
  * Tested by tests/unit/test_lower.c and tests/golden. */
 #include "passes/lower.h"
@@ -85,7 +86,7 @@ static const char *lower_name(const LowerGroups *l)
 
 static void lower_one(LowerGroups *l, Part p, Group group)
 {
-    Lowered k = lower_kernel(l->c, l->g, p, lower_name(l), group.name, false);
+    Lowered k = lower_kernel(l->c, l->g, p, lower_name(l), group.name, LOWER_AXES);
     lower_streams(l, &k);
     group.kernel = k.kernel;
     group.bound = k.bound;
@@ -130,26 +131,70 @@ static int32_t lower_period(const Graph *g, Part p)
     return p.n;
 }
 
-/* Where merged buffer j begins in its arena, how long it is, and where each part lies in it. */
-static bool lower_merge_buffers(LowerGroups *l, const Lowered *parts, int32_t n, Place *begin, int64_t *base,
-                                int64_t *elems)
+/* What is merged: one kernel a row, a part's as often as it has rows. */
+typedef struct Rows {
+    int32_t  n, n_bufs;
+    Kernel **kernel;
+    int64_t *base;  /* [n * n_bufs]: where the row's part of a buffer begins, in elements of the merged one */
+    int64_t *index; /* where the row begins among the elements of its tensor, in logical order */
+    Place   *begin; /* by buffer: the merged one, */
+    int64_t *elems; /* and its size */
+} Rows;
+
+/* Where merged buffer j begins in its arena, and how long it is. False: its parts lie in different arenas. */
+static bool lower_merge_buffer(const Lowered *parts, int32_t n, int32_t j, Place *begin, int64_t *elems)
 {
-    int32_t n_bufs = parts[0].kernel->bufs.len;
-    for (int32_t j = 0; j < n_bufs; j++) {
-        int64_t end = 0, elem_bytes = dtype_bytes(parts[0].kernel->bufs.at[j].dtype, 1);
-        begin[j] = parts[0].bound_at[j];
-        for (int32_t i = 0; i < n; i++) {
-            if (parts[i].kernel->bufs.len != n_bufs || parts[i].bound_at[j].kind != begin[j].kind)
-                return false;
-            begin[j].offset = dt_min64(begin[j].offset, parts[i].bound_at[j].offset);
-        }
-        for (int32_t i = 0; i < n; i++) {
-            base[i * n_bufs + j] = (parts[i].bound_at[j].offset - begin[j].offset) / elem_bytes;
-            end = dt_max64(end, base[i * n_bufs + j] + parts[i].kernel->bufs.at[j].elems);
-        }
-        elems[j] = end;
+    int64_t end = 0, elem_bytes = dtype_bytes(parts[0].kernel->bufs.at[j].dtype, 1);
+    *begin = parts[0].bound_at[j];
+    for (int32_t i = 0; i < n; i++) {
+        if (parts[i].bound_at[j].kind != begin->kind)
+            return false;
+        begin->offset = dt_min64(begin->offset, parts[i].bound_at[j].offset);
     }
-    pass_count(l->c, "segments", n);
+    for (int32_t i = 0; i < n; i++) {
+        int64_t at = (parts[i].bound_at[j].offset - begin->offset) / elem_bytes;
+        end = dt_max64(end, at + parts[i].kernel->bufs.at[j].elems);
+    }
+    *elems = end;
+    return true;
+}
+
+static Rows lower_rows_new(Arena *a, const Lowered *parts, int32_t n)
+{
+    Rows r = { .n_bufs = parts[0].kernel->bufs.len };
+    for (int32_t i = 0; i < n; i++)
+        r.n += parts[i].rows;
+    r.kernel = ARENA_ARRAY(a, Kernel *, r.n);
+    r.index = ARENA_ARRAY(a, int64_t, r.n);
+    r.base = ARENA_ARRAY(a, int64_t, (int64_t)r.n *r.n_bufs);
+    r.begin = ARENA_ARRAY(a, Place, r.n_bufs);
+    r.elems = ARENA_ARRAY(a, int64_t, r.n_bufs);
+    return r;
+}
+
+/* False, and why: they cannot become one kernel. */
+static bool lower_rows(Arena *a, const Lowered *parts, int32_t n, Rows *out, const char **why)
+{
+    Rows r = *out = lower_rows_new(a, parts, n);
+    *why = "parts have different numbers of buffers";
+    for (int32_t i = 0; i < n; i++)
+        if (parts[i].kernel->bufs.len != r.n_bufs)
+            return false;
+    *why = "buffers lie in different arenas";
+    for (int32_t j = 0; j < r.n_bufs; j++)
+        if (!lower_merge_buffer(parts, n, j, &r.begin[j], &r.elems[j]))
+            return false;
+    int32_t row = 0;
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < parts[i].rows; k++, row++) {
+            r.kernel[row] = parts[i].kernel;
+            r.index[row] = k * parts[i].index;
+            for (int32_t j = 0; j < r.n_bufs; j++) {
+                int64_t bytes = parts[i].bound_at[j].offset - r.begin[j].offset;
+                int64_t first = bytes / dtype_bytes(parts[i].kernel->bufs.at[j].dtype, 1);
+                r.base[(int64_t)row * r.n_bufs + j] = first + k * parts[i].pitch[j];
+            }
+        }
     return true;
 }
 
@@ -158,33 +203,31 @@ static bool lower_segments(LowerGroups *l, Part p, Group group)
     Arena   *a = l->c->scratch;
     int32_t  period = lower_period(l->g, p), n = p.n / period;
     Lowered *parts = ARENA_ARRAY(a, Lowered, n);
-    Kernel **kernels = ARENA_ARRAY(a, Kernel *, n);
     if (n < 2)
         return false;
     for (int32_t i = 0; i < n; i++) {
-        parts[i] = lower_kernel(l->c, l->g, (Part){ p.at + i * period, period }, lower_name(l), group.name, true);
-        kernels[i] = parts[i].kernel;
+        Part at = { p.at + i * period, period };
+        parts[i] = lower_kernel(l->c, l->g, at, lower_name(l), group.name, lower_form(l->g, at));
     }
-    int32_t  n_bufs = kernels[0]->bufs.len;
-    int64_t *base = ARENA_ARRAY(a, int64_t, n *n_bufs), *elems = ARENA_ARRAY(a, int64_t, n_bufs);
-    group.n_bound = n_bufs;
-    group.bound = ARENA_ARRAY(l->g->arena, ValueId, n_bufs);
-    group.bound_at = ARENA_ARRAY(l->g->arena, Place, n_bufs);
-    memset(group.bound, -1, sizeof(ValueId) * (size_t)n_bufs);
-    const char *why = "buffers lie in different arenas";
-    if (!lower_merge_buffers(l, parts, n, group.bound_at, base, elems))
-        group.kernel = NULL;
-    else
-        group.kernel = kernel_merge_segments(l->g->arena, kernels, n, base, elems, &why);
+    Rows        rows;
+    const char *why;
+    if (lower_rows(a, parts, n, &rows, &why))
+        group.kernel = kernel_merge_placed(l->g->arena, rows.kernel, rows.n, rows.base, rows.elems, rows.index, &why);
     if (group.kernel == NULL) {
         pass_explain(l->c, l->g, p.at[0], "launched part by part: %s", why);
         for (int32_t i = 0; i < n; i++)
             lower_one(l, (Part){ p.at + i * period, period }, group);
         return true;
     }
+    group.kernel->title = group.name; /* the parts are counted in it */
+    group.n_bound = rows.n_bufs;
+    group.bound = ARENA_ARRAY(l->g->arena, ValueId, rows.n_bufs);
+    memset(group.bound, -1, sizeof(ValueId) * (size_t)rows.n_bufs);
+    group.bound_at = arena_copy(l->g->arena, rows.begin, sizeof(Place) * (size_t)rows.n_bufs);
     lower_number(l, p);
     vec_push(l->g->arena, &l->out, group);
     pass_count(l->c, "kernels", 1);
+    pass_count(l->c, "segments", rows.n);
     return true;
 }
 

@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+enum { LOWER_EXACT = 1 << 22 }; /* elements whose output is found in single precision, see lower_output() */
+
 typedef struct LowerBuf {
     Place   place;
     ValueId v;
@@ -23,7 +25,8 @@ typedef struct LowerCtx {
     Kernel      *k;
     KBuilder     b;
     Space        space;
-    bool         flat;
+    LowerForm    form;
+    int32_t      kept_dim;          /* of the space: the one that rank-1 results run along */
     int32_t      axis[DT_MAX_RANK]; /* of a logical dimension of the space */
     bool         in_final;
     KVal        *body_val, *final_val; /* by value; KVAL_NONE: not there */
@@ -54,9 +57,18 @@ static void lower_kept_dims(const LowerCtx *l, bool kept[DT_MAX_RANK])
             continue;
         Shape s = ir_value(l->g, v)->type.shape;
         for (int32_t d = 0; d < l->space.shape.rank; d++)
-            kept[d] = s.rank == 1 ? d == 1 : d < s.rank && s.dim[d] == l->space.shape.dim[d] && s.dim[d] > 1;
+            kept[d] = s.rank == 1 ? d == l->kept_dim : d < s.rank && s.dim[d] == l->space.shape.dim[d] && s.dim[d] > 1;
         return;
     }
+}
+
+/* Rank-1 results of the group: one number for each output of a weight, or for each channel. */
+static int32_t lower_kept_dim(const Graph *g, Part part)
+{
+    for (int32_t i = 0; i < part.n; i++)
+        if (ir_has(g, part.at[i], T_REDUCE) && ir_value(g, part.at[i])->type.shape.rank == 1)
+            return str_eq(fuse_keep(g, part.at[i]), "o") ? 0 : 1;
+    return 1;
 }
 
 static bool lower_reduces(const LowerCtx *l)
@@ -82,8 +94,9 @@ static void lower_axes(LowerCtx *l)
     bool                     kept[DT_MAX_RANK];
     Shape                    s = l->space.shape;
     lower_kept_dims(l, kept);
-    if (l->flat || s.rank == 0) {
-        l->k->vec = kernel_add_axis(l->k, "i", shape_elems(s), lower_reduces(l) ? AXIS_RED : AXIS_PAR);
+    if (l->form != LOWER_AXES || s.rank == 0) {
+        int64_t n = l->form == LOWER_ROW ? shape_elems(s) / s.dim[0] : shape_elems(s);
+        l->k->vec = kernel_add_axis(l->k, "i", n, lower_reduces(l) ? AXIS_RED : AXIS_PAR);
         return;
     }
     for (int32_t i = 0; i < s.rank; i++) {
@@ -115,15 +128,10 @@ static int32_t lower_buf(LowerCtx *l, ValueId v, BufMode mode)
     return kernel_add_buf(l->k, name, val->type.dtype, shape_elems(val->type.shape), mode);
 }
 
-/* Which dimension of `user`'s shape a rank-1 operand runs along. */
-static int32_t lower_vector_dim(const Graph *g, ValueId user)
+/* A number for each output or channel of a larger space. */
+static bool lower_is_vector(const LowerCtx *l, Type t)
 {
-    const Value  *v = ir_value(g, user);
-    const OpInfo *op = &ir_ops[v->op];
-    for (int32_t i = 0; i < op->n_attrs; i++)
-        if (op->attrs[i].id == A_AXIS)
-            return (int32_t)v->attr[i].i;
-    return 1;
+    return t.shape.rank == 1 && l->space.shape.rank > 1;
 }
 
 /* Address of operand x of an op whose own shape is `shape`, at the current point. */
@@ -131,12 +139,12 @@ static Affine lower_address(const LowerCtx *l, ValueId user, ValueId x, Shape sh
 {
     Type   t = ir_value(l->g, x)->type;
     Affine at = affine_const(0);
-    if (t.shape.rank == 0)
+    if (t.shape.rank == 0 || (l->form == LOWER_ROW && lower_is_vector(l, t)))
         return at;
-    if (l->flat)
+    if (l->form != LOWER_AXES)
         return affine_axis(0, 1);
-    if (t.shape.rank == 1 && l->space.shape.rank > 1) {
-        int32_t d = shape.rank > 1 ? lower_vector_dim(l->g, user) : 1;
+    if (lower_is_vector(l, t)) {
+        int32_t d = shape.rank > 1 ? fuse_vector_dim(l->g, user) : l->kept_dim;
         return affine_axis(l->axis[d], 1);
     }
     for (int32_t d = 0; d < t.shape.rank; d++)
@@ -154,10 +162,29 @@ static bool lower_is_kept_value(const LowerCtx *l, ValueId v)
     return !shape_eq(ir_value(l->g, v)->type.shape, l->space.shape);
 }
 
+/* FLAT: which output of the weight the current element belongs to, i / each: as floor((i + 1/2) (1 / each)) where that
+ * is exact, since no machine divides vectors of integers. Both roundings together are off by less than a part 2^-23,
+ * and (i + 1/2) / each is no nearer to a whole number than 1 / (2 each). */
+static KVal lower_output(const LowerCtx *l, KBuilder *b)
+{
+    Shape   s = l->space.shape;
+    int64_t each = shape_elems(s) / dt_max64(1, s.dim[0]);
+    KVal    i = kb_index(b, affine_axis(0, 1));
+    if (shape_elems(s) > LOWER_EXACT)
+        return kb_op2(b, K_DIV, i, kb_i32(b, (int32_t)each));
+    KVal middle = kb_op2(b, K_ADD, kb_cvt(b, KT_F32, i), kb_f32(b, 0.5f));
+    KVal quotient = kb_op2(b, K_MUL, middle, kb_f32(b, (float)(1 / (double)each)));
+    return kb_cvt(b, KT_I32, kb_op1(b, K_FLOOR, quotient));
+}
+
 static KVal lower_operand(LowerCtx *l, ValueId user, ValueId x, Shape shape)
 {
     if (part_has(l, x))
         return lower_value(l, x);
+    if (l->form == LOWER_FLAT && lower_is_vector(l, ir_value(l->g, x)->type)) {
+        KVal output = lower_output(l, &l->b);
+        return kb_load_dyn(&l->b, lower_buf(l, x, BUF_IN), affine_const(0), output, KVAL_NONE);
+    }
     return kb_load(&l->b, lower_buf(l, x, BUF_IN), lower_address(l, user, x, shape));
 }
 
@@ -201,26 +228,67 @@ static int32_t lower_loop_axis(BodyCtx *bc, const char *name, int64_t extent)
 /* ---- Values
  * ---------------------------------------------------------------------------------------------------------- */
 
+/* FLAT and ROW: the logical index of a weight's element, whatever its layout. The index without axes is where a row
+ * begins: merging puts it there. On a target that turns weights around the form is the same for those that it leaves as
+ * they are, so that all can be merged. */
+static KVal lower_logical_index(BodyCtx *bc)
+{
+    const LowerCtx *l = bc->user;
+    KBuilder       *b = bc->b;
+    Shape           s = l->space.shape;
+    bool            turned = l->space.layout == LAYOUT_NHWC;
+    int64_t         each = shape_elems(s) / dt_max64(1, s.dim[0]), window = turned ? s.dim[2] * s.dim[3] : 1;
+    bool            row = l->form == LOWER_ROW;
+    KVal            first = KVAL_NONE, at = kb_index(b, affine_axis(0, 1));
+    if (row)
+        first = kb_index(b, affine_const(0));
+    if (l->c->target->weight_layout == LAYOUT_NHWC) { /* [R, S, C] of an output to [C, R, S] */
+        if (!row) {
+            KVal output = lower_output(l, b);
+            first = kb_op2(b, K_MUL, output, kb_i32(b, (int32_t)each));
+            at = kb_op2(b, K_SUB, at, first);
+        }
+        KVal channels = kb_i32(b, (int32_t)(each / dt_max64(1, window)));
+        KVal channel = kb_op2(b, K_REM, at, channels), tap = kb_op2(b, K_DIV, at, channels);
+        KVal before = kb_op2(b, K_MUL, channel, kb_i32(b, (int32_t)window));
+        at = kb_op2(b, K_ADD, before, tap);
+    }
+    return first == KVAL_NONE ? at : kb_op2(b, K_ADD, first, at);
+}
+
+/* One axis: its number is the flat index, and the coordinate where there is but one. */
+static void lower_flat_coords(const LowerCtx *l, Coord out[DT_MAX_RANK])
+{
+    for (int32_t d = 0; d < l->space.shape.rank; d++)
+        out[d] = (Coord){ affine_const(0), KVAL_NONE };
+    if (l->space.shape.rank == 1)
+        out[0].at = affine_axis(0, 1);
+}
+
 static BodyCtx lower_body_ctx(LowerCtx *l, ValueId v, Coord out[DT_MAX_RANK])
 {
-    Shape  s = l->space.shape;
-    Affine flat = affine_const(0);
-    Type   rows = { .dtype = DTYPE_F32, .shape = s, .layout = LAYOUT_ROWS };
-    for (int32_t d = 0; d < s.rank; d++) {
-        out[d] = (Coord){ l->flat ? affine_const(0) : affine_axis(l->axis[d], 1), KVAL_NONE };
-        flat = affine_add(flat, affine_scale(out[d].at, type_stride(rows, d)));
-    }
-    if (l->flat)
-        flat = affine_axis(0, 1);
+    Shape   s = l->space.shape;
+    BodyCtx bc = { .b = &l->b,
+                   .g = l->g,
+                   .v = v,
+                   .out = out,
+                   .flat = affine_axis(0, 1),
+                   .user = l,
+                   .load = lower_load_at,
+                   .axis = lower_loop_axis };
     memset(l->loop_axis_used, 0, sizeof(l->loop_axis_used));
-    return (BodyCtx){ .b = &l->b,
-                      .g = l->g,
-                      .v = v,
-                      .out = out,
-                      .flat = flat,
-                      .user = l,
-                      .load = lower_load_at,
-                      .axis = lower_loop_axis };
+    if (l->form != LOWER_AXES) {
+        lower_flat_coords(l, out);
+        bc.index = lower_logical_index;
+        return bc;
+    }
+    Type rows = { .dtype = DTYPE_F32, .shape = s, .layout = LAYOUT_ROWS };
+    bc.flat = affine_const(0);
+    for (int32_t d = 0; d < s.rank; d++) {
+        out[d] = (Coord){ affine_axis(l->axis[d], 1), KVAL_NONE };
+        bc.flat = affine_add(bc.flat, affine_scale(out[d].at, type_stride(rows, d)));
+    }
+    return bc;
 }
 
 /* Inputs of v's body at this point. A reduction's body runs over the space, whatever its result. */
@@ -309,9 +377,55 @@ static Space lower_space(const Graph *g, Part part)
     return s;
 }
 
-Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, const char *title, bool flat)
+LowerForm lower_form(const Graph *g, Part part)
 {
-    LowerCtx l = { .c = c, .g = g, .part = part, .space = lower_space(g, part), .flat = flat };
+    bool reduces = false, vectors = false;
+    for (int32_t i = 0; i < part.n; i++) {
+        const Value *v = ir_value(g, part.at[i]);
+        Space        s = fuse_space(g, part.at[i]);
+        if (ir_has(g, part.at[i], T_REDUCE) && v->type.shape.rank == 1 && s.shape.rank > 1)
+            return LOWER_ROW;
+        reduces |= ir_has(g, part.at[i], T_REDUCE);
+        for (int32_t j = 0; j < v->n_in; j++)
+            vectors |= s.shape.rank > 1 && ir_value(g, v->in[j])->type.shape.rank == 1;
+    }
+    return vectors && !reduces ? LOWER_ROW : LOWER_FLAT;
+}
+
+int64_t lower_rows_of(const Graph *g, Part part)
+{
+    return lower_form(g, part) == LOWER_ROW ? lower_space(g, part).shape.dim[0] : 1;
+}
+
+/* Elements of a buffer from one output of the weight to the next. */
+static int64_t lower_pitch(const LowerCtx *l, ValueId v)
+{
+    Type t = ir_value(l->g, v)->type;
+    return t.shape.rank == 0 ? 0 : lower_is_vector(l, t) ? 1 : shape_elems(t.shape) / l->space.shape.dim[0];
+}
+
+static Lowered lower_result(const LowerCtx *l)
+{
+    Arena  *a = l->g->arena;
+    Lowered out = { .kernel = l->k,
+                    .bound = ARENA_ARRAY(a, ValueId, l->bufs.len),
+                    .bound_at = ARENA_ARRAY(a, Place, l->bufs.len),
+                    .rows = l->form == LOWER_ROW ? (int32_t)l->space.shape.dim[0] : 1,
+                    .pitch = ARENA_ARRAY(a, int64_t, l->bufs.len),
+                    .index = shape_elems(l->space.shape) / dt_max64(1, l->space.shape.dim[0]) };
+    for (int32_t i = 0; i < l->bufs.len; i++) {
+        out.bound[i] = l->bufs.at[i].v;
+        out.bound_at[i] = l->bufs.at[i].place;
+        out.pitch[i] = l->form == LOWER_ROW ? lower_pitch(l, l->bufs.at[i].v) : 0;
+    }
+    return out;
+}
+
+Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, const char *title, LowerForm form)
+{
+    LowerCtx l = {
+        .c = c, .g = g, .part = part, .space = lower_space(g, part), .form = form, .kept_dim = lower_kept_dim(g, part)
+    };
     l.k = kernel_new(g->arena, name, title);
     l.k->loc = ir_value(g, part.at[part.n - 1])->origins[0].dsl;
     l.b = kb_new(l.k);
@@ -327,14 +441,9 @@ Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, co
         kb_final(&l.b);
         lower_region(&l, true);
     }
-    if (!flat)
+    if (form == LOWER_AXES)
         kernel_collapse(l.k);
     if (kernel_has_reduction(l.k))
         kernel_choose_reduction(l.k);
-    Lowered out = { l.k, ARENA_ARRAY(g->arena, ValueId, l.bufs.len), ARENA_ARRAY(g->arena, Place, l.bufs.len) };
-    for (int32_t i = 0; i < l.bufs.len; i++) {
-        out.bound[i] = l.bufs.at[i].v;
-        out.bound_at[i] = l.bufs.at[i].place;
-    }
-    return out;
+    return lower_result(&l);
 }

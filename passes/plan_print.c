@@ -7,40 +7,75 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A function of params alone: prepared weights. */
+/* A function of params, and of numbers such as the one of the step, alone: prepared weights. */
 static bool plan_of_params(const Graph *g, ValueId v, int8_t *known)
 {
     if (known[v] != 0)
         return known[v] > 0;
-    bool yes = !ir_is(g, v, OP_INPUT) && !ir_has(g, v, T_LIBRARY);
+    bool image = ir_is(g, v, OP_INPUT) && ir_value(g, v)->type.shape.rank > 0;
+    bool yes = !image && !ir_has(g, v, T_LIBRARY);
     for (int32_t i = 0; i < ir_value(g, v)->n_in && yes; i++)
         yes = plan_of_params(g, ir_value(g, v)->in[i], known);
     known[v] = yes ? 1 : -1;
     return yes;
 }
 
+/* By launch: it makes nothing but forward values that only the host or updates want: statistics, penalties. Such ones
+ * wait for the end of the step; what they read is not saved for backward. */
+static bool *plan_asides(Arena *a, const Graph *g, const StoredList *list)
+{
+    bool *aside = ARENA_ARRAY(a, bool, g->groups.len);
+    Uses  uses = ir_uses(a, g);
+    for (int32_t k = 0; k < g->groups.len; k++)
+        aside[k] = true;
+    for (int32_t i = 0; i < list->at.len; i++) {
+        const Stored *s = &list->at.at[i];
+        bool          wanted = ir_value(g, s->v)->backward;
+        for (int32_t u = uses.first[s->v]; u < uses.first[s->v + 1]; u++)
+            wanted |= !ir_has(g, uses.users[u], T_EFFECT) && ir_value(g, uses.users[u])->group != s->first;
+        aside[s->first] &= !wanted;
+    }
+    return aside;
+}
+
 /* The last launch that makes something of the forward pass. */
-static int32_t plan_forward_end(const Graph *g, const StoredList *list)
+static int32_t plan_forward_end(const Graph *g, const StoredList *list, const bool *aside)
 {
     int32_t end = -1;
     for (int32_t i = 0; i < list->at.len; i++) {
         const Stored *s = &list->at.at[i];
-        if (!ir_value(g, s->v)->backward && s->leaf == VALUE_NONE && s->first > end)
+        if (!ir_value(g, s->v)->backward && s->leaf == VALUE_NONE && s->first > end && !aside[s->first])
             end = s->first;
     }
     return end;
+}
+
+/* The last launch that reads v and is none of those. */
+static int32_t plan_last_read(const Graph *g, const Uses *u, ValueId v, const bool *aside)
+{
+    int32_t last = -1;
+    for (int32_t i = u->first[v]; i < u->first[v + 1]; i++) {
+        ValueId user = u->users[i];
+        int32_t k = ir_has(g, user, T_VIEW) ? plan_last_read(g, u, user, aside) : ir_value(g, user)->group;
+        if (k > last && !aside[k])
+            last = k;
+    }
+    return last;
 }
 
 int64_t passes_saved_bytes(const Graph *g)
 {
     Arena      a = arena_new("saved bytes");
     StoredList list = plan_stored(&a, g);
+    Uses       uses = ir_uses(&a, g);
+    bool      *aside = plan_asides(&a, g, &list);
     int8_t    *known = ARENA_ARRAY(&a, int8_t, g->values.len);
-    int32_t    end = plan_forward_end(g, &list);
+    int32_t    end = plan_forward_end(g, &list, aside);
     int64_t    bytes = 0;
     for (int32_t i = 0; i < list.at.len; i++) {
         const Stored *s = &list.at.at[i];
-        if (s->leaf == VALUE_NONE && !s->output && s->first <= end && s->last > end && !plan_of_params(g, s->v, known))
+        if (s->leaf == VALUE_NONE && !s->output && s->first <= end && plan_last_read(g, &uses, s->v, aside) > end &&
+            !plan_of_params(g, s->v, known))
             bytes += s->bytes;
     }
     arena_free(&a);

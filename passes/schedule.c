@@ -71,10 +71,23 @@ static int32_t schedule_last_read(const Graph *g, const Uses *u, ValueId v)
     return last;
 }
 
+/* Along which dimension do vectors run that end a kernel: 0 where it keeps the outputs of a weight, else channels. */
+static int32_t schedule_kept_dim(const Graph *g, int32_t group)
+{
+    for (int32_t i = 0; i < g->order.len; i++) {
+        ValueId v = g->order.at[i];
+        if (ir_value(g, v)->group == group && ir_has(g, v, T_REDUCE) && str_eq(fuse_keep(g, v), "o"))
+            return 0;
+    }
+    return 1;
+}
+
 /* Kernels read an element of the leaf before they store it, but only at the same point: a window, or a vector along
  * another dimension than the kernel keeps, might come too late. */
 static bool schedule_reads_pointwise(const Graph *g, const Uses *u, ValueId leaf, int32_t group)
 {
+    bool    is_vector = ir_value(g, leaf)->type.shape.rank == 1;
+    int32_t along = is_vector ? schedule_kept_dim(g, group) : 0;
     for (int32_t i = u->first[leaf]; i < u->first[leaf + 1]; i++) {
         const Value *user = ir_value(g, u->users[i]);
         if (ir_has(g, u->users[i], T_VIEW) && !schedule_reads_pointwise(g, u, u->users[i], group))
@@ -83,8 +96,9 @@ static bool schedule_reads_pointwise(const Graph *g, const Uses *u, ValueId leaf
             continue;
         if (ir_has(g, u->users[i], T_NEST))
             return false;
-        for (int32_t k = 0; k < ir_ops[user->op].n_attrs; k++)
-            if (ir_ops[user->op].attrs[k].id == A_AXIS && user->attr[k].i != 1)
+        for (int32_t k = 0; k < ir_ops[user->op].n_attrs && is_vector; k++)
+            if (ir_ops[user->op].attrs[k].id == A_AXIS && fuse_space(g, u->users[i]).shape.rank > 1 &&
+                user->attr[k].i != along)
                 return false;
     }
     return true;

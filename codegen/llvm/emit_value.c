@@ -152,50 +152,74 @@ static LLVMValueRef bitcast(Emit *e, KType to, LLVMValueRef x)
 
 /* ---- Philox 4x32-10 --------------------------------------------------------------------------------------------- */
 
-/* The 64-bit products of lanes 0, 2, 4 ... (shift 0) or 1, 3, 5 ... (shift 32) with m, as pairs of words. */
-static LLVMValueRef multiply_half(Emit *e, uint32_t m, LLVMValueRef pairs, int64_t shift, LLVMTypeRef words)
-{
-    LLVMOpcode   op = shift ? LLVMLShr : LLVMAnd;
-    LLVMValueRef half = e_op(e, op, pairs, e_same(e, e->i64, shift ? shift : UINT32_MAX, pairs));
-    return LLVMBuildBitCast(e->b, e_op(e, LLVMMul, half, e_same(e, e->i64, m, pairs)), words, "");
-}
+/* A machine multiplies every second lane to 64 bits at a time. So words stand in 64-bit lanes, those of even and of odd
+ * places apart, and only their low halves count: what is above never reaches a result, and nothing is shuffled between
+ * the first round and the last. What is the same in all lanes stays scalar; both halves are then the same. */
+typedef struct Words {
+    LLVMValueRef half[2];
+} Words;
 
-/* Vectors: as the machine multiplies, every second lane at a time; low and high words are then interleaved. */
-static LLVMValueRef multiply_wide(Emit *e, uint32_t m, LLVMValueRef x, LLVMValueRef *high)
+static Words words_of(Emit *e, LLVMValueRef x)
 {
-    LLVMTypeRef t = LLVMTypeOf(x);
     if (!e_is_vector(x)) {
-        LLVMValueRef p = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, x, e->i64, ""), e_int(e, m), "");
-        *high = LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, p, e_int(e, 32), ""), e->i32, "");
-        return LLVMBuildTrunc(e->b, p, e->i32, "");
+        LLVMValueRef wide = LLVMBuildZExt(e->b, x, e->i64, "");
+        return (Words){ { wide, wide } };
     }
-    int32_t      n = (int32_t)LLVMGetVectorSize(t);
-    int64_t      low_of[64], high_of[64];
-    LLVMValueRef pairs = LLVMBuildBitCast(e->b, x, LLVMVectorType(e->i64, (unsigned)n / 2), "");
-    LLVMValueRef even = multiply_half(e, m, pairs, 0, t), odd = multiply_half(e, m, pairs, 32, t);
-    for (int32_t i = 0; i < n; i++) {
-        low_of[i] = i % 2 ? n + i - 1 : i;
-        high_of[i] = i % 2 ? n + i : i + 1;
-    }
-    *high = LLVMBuildShuffleVector(e->b, even, odd, e_ints(e, e->i32, high_of, n), "");
-    return LLVMBuildShuffleVector(e->b, even, odd, e_ints(e, e->i32, low_of, n), "");
+    unsigned     n = LLVMGetVectorSize(LLVMTypeOf(x));
+    LLVMValueRef pairs = LLVMBuildBitCast(e->b, x, LLVMVectorType(e->i64, n / 2), "");
+    return (Words){ { pairs, e_op(e, LLVMLShr, pairs, e_int(e, 32)) } };
 }
 
-/* Word 0 of philox({index, 0, substream, stream}, {seed lo, seed hi}); what is the same in all lanes stays scalar. */
+static LLVMValueRef words_join(Emit *e, Words w)
+{
+    if (!e_is_vector(w.half[0]))
+        return LLVMBuildTrunc(e->b, w.half[0], e->i32, "");
+    unsigned     n = LLVMGetVectorSize(LLVMTypeOf(w.half[0]));
+    LLVMValueRef even = e_op(e, LLVMAnd, w.half[0], e_int(e, UINT32_MAX));
+    LLVMValueRef odd = e_op(e, LLVMShl, w.half[1], e_int(e, 32));
+    return LLVMBuildBitCast(e->b, e_op(e, LLVMOr, even, odd), LLVMVectorType(e->i32, 2 * n), "");
+}
+
+static Words words_multiply(Emit *e, uint32_t m, Words x)
+{
+    for (int h = 0; h < 2; h++)
+        x.half[h] = e_op(e, LLVMMul, e_op(e, LLVMAnd, x.half[h], e_int(e, UINT32_MAX)), e_int(e, m));
+    return x;
+}
+
+static Words words_add(Emit *e, Words x, uint32_t k)
+{
+    for (int h = 0; h < 2; h++)
+        x.half[h] = e_op(e, LLVMAdd, x.half[h], e_int(e, k));
+    return x;
+}
+
+/* The high words of products, ^ x ^ key. */
+static Words words_mix(Emit *e, Words product, Words x, Words key)
+{
+    for (int h = 0; h < 2; h++) {
+        LLVMValueRef high = e_op(e, LLVMLShr, product.half[h], e_int(e, 32));
+        x.half[h] = e_op(e, LLVMXor, high, e_op(e, LLVMXor, x.half[h], key.half[h]));
+    }
+    return x;
+}
+
+/* Word 0 of philox({index, 0, substream, stream}, {seed lo, seed hi}). */
 static LLVMValueRef philox(Emit *e, const LLVMValueRef *arg)
 {
-    LLVMValueRef k0 = arg[0], k1 = arg[1], c0 = arg[4], c1 = e_i32(e, 0), c2 = arg[3], c3 = arg[2];
+    Words k0 = words_of(e, arg[0]), k1 = words_of(e, arg[1]);
+    Words c0 = words_of(e, arg[4]), c1 = words_of(e, e_i32(e, 0));
+    Words c2 = words_of(e, arg[3]), c3 = words_of(e, arg[2]);
     for (int round = 0; round < 10; round++) {
-        LLVMValueRef high0, high1, low0 = multiply_wide(e, 0xD2511F53u, c0, &high0);
-        LLVMValueRef low1 = multiply_wide(e, 0xCD9E8D57u, c2, &high1);
-        c0 = e_op(e, LLVMXor, high1, e_op(e, LLVMXor, c1, k0));
-        c2 = e_op(e, LLVMXor, high0, e_op(e, LLVMXor, c3, k1));
-        c1 = low1;
-        c3 = low0;
-        k0 = e_op(e, LLVMAdd, k0, e_i32(e, 0x9E3779B9));
-        k1 = e_op(e, LLVMAdd, k1, e_i32(e, 0xBB67AE85));
+        Words p0 = words_multiply(e, 0xD2511F53u, c0), p1 = words_multiply(e, 0xCD9E8D57u, c2);
+        c0 = words_mix(e, p1, c1, k0);
+        c2 = words_mix(e, p0, c3, k1);
+        c1 = p1;
+        c3 = p0;
+        k0 = words_add(e, k0, 0x9E3779B9u);
+        k1 = words_add(e, k1, 0xBB67AE85u);
     }
-    return c0;
+    return words_join(e, c0);
 }
 
 /* ---- Everything else, by table ---------------------------------------------------------------------------------- */

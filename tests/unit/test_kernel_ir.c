@@ -582,6 +582,39 @@ static void merge_shares_columns(void **state)
     kt_free(&t);
 }
 
+/* Integers that differ are read from columns, to the last bit of a u32; an index without axes is the place of a part.
+ */
+static void merge_integers(void **state)
+{
+    (void)state;
+    enum { PARTS = 3, LEN = 4 };
+    static const int32_t  sign[PARTS] = { 3, -2147483647 - 1, 2147483647 };
+    static const uint32_t big[PARTS] = { 4294967295u, 7, 2147483648u };
+    KernelTest            t = kt_new();
+    Kernel               *parts[PARTS];
+    uint32_t              y[PARTS * LEN] = { 0 };
+    const char           *why = NULL;
+    for (int i = 0; i < PARTS; i++)
+        parts[i] = parse(&t, arena_printf(&t.arena,
+                                          "kernel @k { axis i = 4 par vec buf y : u32[4] out body {\n"
+                                          "%%0 = index 0 %%1 = index i %%2 = const.i32 %d %%3 = const.u32 %u\n"
+                                          "%%4 = xor %%0, %%2 %%5 = add %%4, %%1 %%6 = cvt.u32 %%5 %%7 = add %%6, %%3\n"
+                                          "store y[i], %%7 } }",
+                                          sign[i], big[i]));
+    Kernel *k = kernel_merge_placed(&t.arena, parts, PARTS, (int64_t[]){ 0, LEN, 2 * LEN }, (int64_t[]){ PARTS * LEN },
+                                    (int64_t[]){ 0, 100, 9 }, &why);
+    if (!k)
+        fail_msg("%s", why);
+    if (!kernel_verify(k, &t.d))
+        fail_msg("%s\n%s", t.d.text.s, kt_print(&t, k));
+    kernel_interp(k, (void *[]){ y });
+    for (uint32_t i = 0; i < PARTS; i++)
+        for (uint32_t j = 0; j < LEN; j++)
+            assert_int_equal(y[i * LEN + j], (((uint32_t[]){ 0, 100, 9 })[i] ^ (uint32_t)sign[i]) + j + big[i]);
+    try_text(kt_print(&t, k));
+    kt_free(&t);
+}
+
 static void merge_refuses(void **state)
 {
     (void)state;
@@ -604,14 +637,14 @@ static void merge_refuses(void **state)
     flat->vec = -1;
     assert_null(kernel_merge_segments(&t.arena, (Kernel *[]){ a, flat }, 2, base, elems, &why));
     assert_non_null(strstr(why, "vec axis"));
-    Kernel *index[2];
+    Kernel *bools[2];
     for (int i = 0; i < 2; i++)
-        index[i] = parse(&t, arena_printf(&t.arena,
+        bools[i] = parse(&t, arena_printf(&t.arena,
                                           "kernel @k { axis i = 5 par vec buf y : i32[5] out body {\n"
-                                          "%%0 = const.i32 %d store y[i], %%0 } }",
+                                          "%%0 = const.bool %d %%1 = const.i32 3 store y[i], %%1 if %%0 } }",
                                           i));
-    assert_null(kernel_merge_segments(&t.arena, index, 2, (int64_t[]){ 0, 5 }, (int64_t[]){ 10 }, &why));
-    assert_non_null(strstr(why, "integer constant"));
+    assert_null(kernel_merge_segments(&t.arena, bools, 2, (int64_t[]){ 0, 5 }, (int64_t[]){ 10 }, &why));
+    assert_non_null(strstr(why, "a bool"));
     kt_free(&t);
 }
 
@@ -631,6 +664,7 @@ int main(void)
         cmocka_unit_test(collapse),
         cmocka_unit_test(merge_segments),
         cmocka_unit_test(merge_shares_columns),
+        cmocka_unit_test(merge_integers),
         cmocka_unit_test(merge_refuses),
     };
     return cmocka_run_group_tests_name("kernel_ir", tests, NULL, NULL);
