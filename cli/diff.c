@@ -1,4 +1,4 @@
-/* diff.c: `detent diff A B`: two checkpoints, tensor by tensor.
+/* diff.c: `detent diff A B`: two checkpoints, tensor by tensor. (With --against two backends: diff_backends.c.)
  *
  * The same seed gives the same bytes, so what two files differ in, and where in the network it begins, says where two
  * runs parted: another backend, another order of sums, another recipe. Equal means equal bits: a NaN equals itself, 0
@@ -7,20 +7,12 @@
  *
  * The exit code is about tensors: metadata that differs is told, but runs of different names may hold the same weights.
  * Tested by tests/unit/test_diff.c. */
-#include "cli/cli.h"
+#include "cli/diff.h"
 
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* What two tensors of one name, shape and type differ in. */
-typedef struct DiffCount {
-    int64_t elems;    /* whose bits differ */
-    int64_t odd[2];   /* elements that are not finite, in A and in B */
-    double  largest;  /* |a - b|, where both are finite */
-    double  sum, err; /* of a^2 and of (a - b)^2 */
-} DiffCount;
 
 typedef struct Diff {
     Session      *s;
@@ -61,7 +53,7 @@ static const StFile *diff_read(Session *s, const char *word)
 
 /* ---- One tensor -------------------------------------------------------------------------------------------------- */
 
-static const char *diff_shape(Arena *a, const StTensor *t)
+const char *diff_shape(Arena *a, const StTensor *t)
 {
     Str s = str_new(a);
     for (int32_t i = 0; i < t->rank; i++)
@@ -85,7 +77,7 @@ static int64_t diff_bits(const StTensor *a, const StTensor *b)
 }
 
 /* Tensors of the same shape and type. */
-static DiffCount diff_count(const StTensor *a, const StTensor *b)
+DiffCount diff_count(const StTensor *a, const StTensor *b)
 {
     DiffCount   c = { .elems = diff_bits(a, b) };
     const char *x = a->data, *y = b->data;
@@ -99,10 +91,17 @@ static DiffCount diff_count(const StTensor *a, const StTensor *b)
             continue;
         double d = (double)f - (double)g;
         c.largest = fmax(c.largest, fabs(d));
+        c.most = fmax(c.most, fabs((double)f));
         c.sum += (double)f * (double)f;
         c.err += d * d;
     }
     return c;
+}
+
+double diff_sqnr(const DiffCount *c)
+{
+    /* no error: only signs of zeros differ, and then there may be no signal either */
+    return c->err > 0 ? 10 * log10(c->sum / c->err) : INFINITY;
 }
 
 /* ---- Table ------------------------------------------------------------------------------------------------------- */
@@ -171,8 +170,7 @@ static void diff_values(Diff *d, const StTensor *x, const DiffCount *c)
     bool        is_f32 = x->dtype == DTYPE_F32, finite = c->odd[0] == 0 && c->odd[1] == 0;
     const char *sqnr = "-", *mark = is_f32 ? diff_odd(a, c) : arena_printf(a, "%s: bits alone", x->type);
     if (is_f32 && finite) {
-        /* no error: only signs of zeros differ, and then there may be no signal either */
-        double db = c->err > 0 ? 10 * log10(c->sum / c->err) : INFINITY;
+        double db = diff_sqnr(c);
         sqnr = arena_printf(a, "%.2f", db);
         if (d->worst == NULL || db < d->worst_sqnr) {
             d->worst = x->name;
@@ -249,6 +247,15 @@ int command_diff(Session *s, const StrList *rest)
 {
     enum { FILES = 2 };
     Diff d = { .s = s };
+    if (s->opt.against != NULL)
+        return diff_backends(s, rest);
+    for (int32_t i = 0; i < s->opt.given.len; i++)
+        if (!str_eq(s->opt.given.at[i], "quiet") && !str_eq(s->opt.given.at[i], "verbose")) {
+            diag_error(&s->diag, LOC_NONE,
+                       "%s diff: --%s: expected with --against BACKEND, which compares a network on two backends",
+                       s->program, s->opt.given.at[i]);
+            return EXIT_USAGE;
+        }
     if (rest->len != FILES) {
         diag_error(&s->diag, LOC_NONE,
                    "%s diff: expected two checkpoints, safetensors files or directories of runs, found %d", s->program,

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static Normalise train_normalise(const DtModel *m)
+Normalise session_normalise(const DtModel *m)
 {
     Normalise n;
     memcpy(n.mean, m->mean, sizeof(n.mean));
@@ -16,7 +16,7 @@ static Normalise train_normalise(const DtModel *m)
     return n;
 }
 
-static Dataset *train_data(Session *s)
+Dataset *session_data(Session *s)
 {
     if (s->opt.dataset == NULL) {
         diag_error(&s->diag, LOC_NONE,
@@ -71,10 +71,15 @@ static void train_say_end(Session *s, const TrainResult *r, const char *net)
     if (r->dir == NULL || (r->status != TRAIN_DONE && r->status != TRAIN_INTERRUPTED))
         return;
     bool over = r->status == TRAIN_DONE && r->epoch >= s->opt.epochs;
-    if (over && r->best_epoch > 0)
-        log_info("test accuracy %.2f %% (best %.2f %% in epoch %lld), %.1f s",
-                 r->test_loss > 0 ? r->test_top1 : r->best_top1, r->best_top1, (long long)r->best_epoch, r->seconds);
-    log_info("the run lies in %s: " RUN_CSV ", " RUN_LOG ", %s", r->dir, r->best_epoch > 0 ? RUN_BEST : RUN_LAST);
+    bool tested = r->best_epoch > 0 || (over && s->opt.epochs == 0);
+    if (over && s->opt.epochs == 0)
+        log_info("test accuracy %.2f %% without training, %.1f s", r->best_top1, r->seconds);
+    else if (over && tested)
+        log_info("test accuracy %.2f %% (best %.2f %% in epoch %lld), %.1f s", r->tested ? r->test_top1 : r->best_top1,
+                 r->best_top1, (long long)r->best_epoch, r->seconds);
+    if (over && r->clamped)
+        log_info("clipped and not rounded: %.2f %%", r->test_top1_clamped);
+    log_info("the run lies in %s: " RUN_CSV ", " RUN_LOG ", %s", r->dir, tested ? RUN_BEST : RUN_LAST);
     if (!over)
         log_info("go on with: %s --resume %s", train_command(s, a, "train", NULL), r->dir);
     else if (session_needs_init(s))
@@ -102,13 +107,14 @@ static bool train_config(Session *s, TrainConfig *c)
     *c = (TrainConfig){
         .id = { s->model->name, s->recipe.method, session_recipe_text(s), s->opt.dataset, s->opt.batch, s->opt.seed },
         .classes = s->model->classes,
-        .normalise = train_normalise(s->model),
+        .normalise = session_normalise(s->model),
         .schedule = { .lr = s->opt.lr, .epochs = s->opt.epochs, .warmup_epochs = s->opt.warmup },
         .no_augment = s->opt.no_augment,
         .max_steps = s->opt.max_steps,
         .save_every = s->opt.save_every,
         .log_every = s->opt.log_every,
         .eval_every = s->opt.eval_every,
+        .inspect_every = s->opt.inspect_every,
         .exp = s->opt.exp != NULL ? s->opt.exp : train_name(s, '-'),
         .out = s->opt.out,
         .resume = s->opt.resume,
@@ -118,17 +124,12 @@ static bool train_config(Session *s, TrainConfig *c)
     };
     if (!schedule_parse(&s->diag, s->opt.schedule, &c->schedule) || !schedule_check(&s->diag, &c->schedule))
         return false;
-    c->data = train_data(s);
+    c->data = session_data(s);
     if (c->data == NULL)
         return false;
+    recipe_check_epochs(&s->recipe, &s->diag, (double)s->opt.epochs);
     double start = time_now_s();
-    bool   quantizes = session_needs_init(s);
-    c->train = session_load(s, STEP_TRAIN);
-    if (c->train.program != NULL)
-        c->eval = session_load(s, STEP_EVAL);
-    if (c->eval.program != NULL && quantizes)
-        c->init = session_load(s, STEP_INIT);
-    if (c->eval.program == NULL || (quantizes && c->init.program == NULL))
+    if (!session_train_programs(s, c))
         return false;
     log_info("%s, %s: compiled in %.2f s, %d launches a step, batch %lld", s->model->name, train_name(s, ' '),
              time_now_s() - start, c->train.program->n_launches, (long long)s->opt.batch);
@@ -186,13 +187,13 @@ static bool eval_check_net(Session *s, const char *file, const char *net)
 
 /* What was quantized in training must be quantized in the same way here. A file that Detent did not write leaves that
  * to the command line. */
-static bool eval_adopt(Session *s, const char *file)
+bool session_adopt(Session *s, const char *file)
 {
-    static const char *const options[] = { "method", "bits", "layer", "edge-bits", "batch-in-n" };
+    static const char *const options[] = { "method", "bits", "layer", "set", "edge-bits", "batch-in-n" };
     Arena                    scratch = arena_new("checkpoint");
     const StFile            *f = st_read(&scratch, &s->diag, file);
     const char *method = f != NULL ? st_meta(f, "method") : NULL, *recipe = f != NULL ? st_meta(f, "bits") : NULL;
-    bool        told = false, ok = f != NULL && eval_check_net(s, file, st_meta(f, "net"));
+    bool        told = s->opt.said.said.len > 0, ok = f != NULL && eval_check_net(s, file, st_meta(f, "net"));
     for (int32_t i = 0; i < DT_COUNT(options); i++)
         told |= cli_given(&s->opt, options[i]);
     if (ok && method != NULL && recipe != NULL && !told) {
@@ -219,12 +220,12 @@ int command_eval(Session *s, const StrList *rest)
                    s->program);
         return EXIT_USAGE;
     }
-    if (!eval_adopt(s, file))
+    if (!session_adopt(s, file))
         return EXIT_MISTAKE;
     EvalConfig c = {
-        .data = train_data(s),
+        .data = session_data(s),
         .classes = s->model->classes,
-        .normalise = train_normalise(s->model),
+        .normalise = session_normalise(s->model),
         .checkpoint = file,
         .progress = s->opt.quiet ? NULL : stderr,
     };

@@ -105,7 +105,8 @@ static bool is_kept(const ProgTensor *t)
     return t->kind == TENSOR_PARAM || t->kind == TENSOR_STATE;
 }
 
-bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const TrainState *s, LoadedProgram p)
+bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const TrainState *s, LoadedProgram p,
+                     const HostTensors *host)
 {
     Arena  scratch = arena_new("checkpoint");
     StFile f = { 0 };
@@ -134,6 +135,8 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
         ok = tensor_read(p.exec, p.index, t, data);
         vec_push(&scratch, &f.tensors, st);
     }
+    for (int32_t i = 0; host && i < host->len; i++)
+        vec_push(&scratch, &f.tensors, host->at[i]);
     ok = ok && st_write(d, path, &f);
     arena_free(&scratch);
     return ok;
@@ -143,7 +146,7 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
 
 typedef struct Mode {
     bool need_states; /* else those that the file lacks keep their values */
-    bool need_steps;  /* step sizes */
+    bool need_ranges; /* what quantizers keep */
     bool take_velocities;
     bool refuse_unknown, warn_unknown;
 } Mode;
@@ -151,8 +154,8 @@ typedef struct Mode {
 typedef enum ModeId { MODE_RESUME, MODE_LOAD, MODE_INIT } ModeId;
 
 static const Mode modes[] = {
-    [MODE_RESUME] = { .need_states = true, .need_steps = true, .take_velocities = true, .refuse_unknown = true },
-    [MODE_LOAD] = { .need_states = true, .need_steps = true, .take_velocities = true },
+    [MODE_RESUME] = { .need_states = true, .need_ranges = true, .take_velocities = true, .refuse_unknown = true },
+    [MODE_LOAD] = { .need_states = true, .need_ranges = true, .take_velocities = true },
     [MODE_INIT] = { .warn_unknown = true },
 };
 
@@ -166,10 +169,10 @@ typedef struct Load {
     const char  **names; /* of the file */
     LoadedProgram p;
     Mode          mode;
-    bool          take_steps; /* false: as if the file had none */
+    bool          take_ranges; /* false: as if the file had none */
     int32_t      *sources;
-    bool         *used; /* by index in the file */
-    int32_t       missing_steps;
+    bool         *used;                   /* by index in the file */
+    int32_t       ranges, missing_ranges; /* of the program: tensors that quantizers keep */
 } Load;
 
 static bool ends_with(const char *text, const char *end)
@@ -183,9 +186,16 @@ static bool is_velocity(const ProgTensor *t)
     return t->kind == TENSOR_STATE && ends_with(t->name, CHECKPOINT_VELOCITY);
 }
 
-static bool is_step(const ProgTensor *t)
+/* What a quantizer keeps: the params are groups of the optimizer, the states have names (quantizing_leaf). */
+static bool is_range(const ProgTensor *t)
 {
-    return t->kind == TENSOR_PARAM && str_eq(t->group, "step");
+    static const char *const suffixes[] = { ".step", ".offset", ".min", ".max" };
+    if (t->kind == TENSOR_PARAM)
+        return str_eq(t->group, "step") || str_eq(t->group, "offset");
+    for (int32_t i = 0; t->kind == TENSOR_STATE && i < DT_COUNT(suffixes); i++)
+        if (ends_with(t->name, suffixes[i]))
+            return true;
+    return false;
 }
 
 static bool same_shape(const StTensor *s, const ProgTensor *t)
@@ -291,12 +301,13 @@ static bool find_sources(Load *l)
         int32_t k = strmap_get(&l->by_name, t->name);
         if (k >= 0)
             l->used[k] = true;
-        if ((is_velocity(t) && !l->mode.take_velocities) || (is_step(t) && !l->take_steps))
+        l->ranges += is_range(t);
+        if ((is_velocity(t) && !l->mode.take_velocities) || (is_range(t) && !l->take_ranges))
             k = -1;
-        else if (k < 0 && (is_step(t) ? l->mode.need_steps : t->kind == TENSOR_PARAM || l->mode.need_states))
+        else if (k < 0 && (is_range(t) ? l->mode.need_ranges : t->kind == TENSOR_PARAM || l->mode.need_states))
             missing[n_missing++] = t->name;
         if (k < 0) {
-            l->missing_steps += is_step(t);
+            l->missing_ranges += is_range(t);
             continue;
         }
         if (check_tensor(l, t, &l->f->tensors.at[k], &differ))
@@ -308,11 +319,17 @@ static bool find_sources(Load *l)
     return false;
 }
 
+static bool is_host(const char *name)
+{
+    return strncmp(name, CHECKPOINT_HOST, sizeof CHECKPOINT_HOST - 1) == 0;
+}
+
 static bool check_unknown(Load *l)
 {
     Listing list = { .text = str_new(l->a), .between = ", ", .most = MAX_LISTED };
     for (int32_t k = 0; k < l->f->tensors.len; k++)
-        if (!l->used[k] && !(l->mode.warn_unknown && ends_with(l->names[k], CHECKPOINT_VELOCITY)))
+        if (!l->used[k] && !is_host(l->names[k]) &&
+            !(l->mode.warn_unknown && ends_with(l->names[k], CHECKPOINT_VELOCITY)))
             listing_add(&list, l->names[k]);
     const char *text = listing_end(&list);
     if (list.n && l->mode.refuse_unknown)
@@ -341,7 +358,7 @@ static bool copy_tensors(const Load *l)
 static Load load_new(Arena *a, Diag *d, const char *path, const StFile *f, LoadedProgram p, ModeId mode)
 {
     Load l = {
-        .a = a, .d = d, .path = path, .f = f, .by_name = strmap_new(a), .p = p, .mode = modes[mode], .take_steps = true
+        .a = a, .d = d, .path = path, .f = f, .by_name = strmap_new(a), .p = p, .mode = modes[mode], .take_ranges = true
     };
     l.names = ARENA_ARRAY(a, const char *, f->tensors.len + 1);
     l.used = ARENA_ARRAY(a, bool, f->tensors.len + 1);
@@ -366,7 +383,22 @@ static bool check_format(Diag *d, const char *path, const StFile *f)
     return false;
 }
 
-bool checkpoint_resume(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, TrainState *s)
+/* What the host remembered, in memory of its own. */
+static void take_host(Arena *a, const StFile *f, HostTensors *out)
+{
+    *out = (HostTensors){ 0 };
+    for (int32_t k = 0; k < f->tensors.len; k++) {
+        StTensor t = f->tensors.at[k];
+        if (!is_host(t.name))
+            continue;
+        t.name = arena_strdup(a, t.name);
+        t.data = arena_copy(a, t.data, (size_t)t.bytes);
+        vec_push(a, out, t);
+    }
+}
+
+bool checkpoint_resume(Arena *a, Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, TrainState *s,
+                       HostTensors *host)
 {
     Arena      scratch = arena_new("checkpoint");
     StFile    *f = st_read(&scratch, d, path);
@@ -376,8 +408,10 @@ bool checkpoint_resume(Diag *d, const char *path, const RunIdentity *id, LoadedP
     if (ok) {
         Load l = load_new(&scratch, d, path, f, p, MODE_RESUME);
         ok = find_sources(&l) && check_unknown(&l) && copy_tensors(&l);
-        if (ok)
+        if (ok) {
             *s = state;
+            take_host(a, f, host);
+        }
     }
     arena_free(&scratch);
     return ok;
@@ -399,7 +433,7 @@ bool checkpoint_load(Diag *d, const char *path, LoadedProgram p, TrainState *s)
     return ok;
 }
 
-bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, bool *steps_loaded)
+bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, bool *ranges_loaded)
 {
     Arena   scratch = arena_new("checkpoint");
     StFile *f = st_read(&scratch, d, path);
@@ -408,10 +442,16 @@ bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedPro
         Load l = load_new(&scratch, d, path, f, p, MODE_INIT);
         /* A step size says where the levels of so many bits lie: with other bits it would be wrong by a power of two.
          */
-        l.take_steps = str_eq(st_meta(f, "method"), id->method) && str_eq(st_meta(f, "bits"), id->bits);
+        l.take_ranges = str_eq(st_meta(f, "method"), id->method) && str_eq(st_meta(f, "bits"), id->bits);
         ok = find_sources(&l) && check_unknown(&l) && copy_tensors(&l);
-        if (ok)
-            *steps_loaded = l.missing_steps == 0;
+        if (ok) {
+            *ranges_loaded = l.missing_ranges == 0;
+            if (l.take_ranges && l.missing_ranges > 0 && l.missing_ranges < l.ranges)
+                diag_warning(d, LOC_NONE,
+                             "checkpoint: %s lacks %d of the %d tensors that quantizers keep: all of them are found "
+                             "anew",
+                             path, l.missing_ranges, l.ranges);
+        }
     }
     arena_free(&scratch);
     return ok;

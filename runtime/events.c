@@ -126,28 +126,69 @@ static void add_scalar(Arena *a, Str *summary, const char *tag, float x)
 static const struct {
     const char *kind, *key, *tag;
 } scalars[] = {
-    { "step", "train_loss", "train/loss" }, { "step", "train_top1", "train/top1" }, { "step", "lr", "lr" },
-    { "epoch", "test_loss", "test/loss" },  { "epoch", "test_top1", "test/top1" },
+    { "step", "train_loss", "train/loss" },
+    { "step", "train_top1", "train/top1" },
+    { "step", "lr", "lr" },
+    { "epoch", "test_loss", "test/loss" },
+    { "epoch", "test_top1", "test/top1" },
+    { "epoch", "test_loss_clamped", "test/loss_clamped" },
+    { "epoch", "test_top1_clamped", "test/top1_clamped" },
+    { "inspect", "convergence", "quant/convergence" },
+    { "inspect", "convergence_worst", "quant/convergence_worst" },
 };
+static const char *const kinds[] = { "step", "epoch", "inspect" };
 
-/* One event with all scalars of a row; none when it has none. False: this is no row, and nothing was added. A value
- * that is absent (an epoch without a test) or null (not finite) is left out. */
+static bool              is_kind(const char *kind)
+{
+    for (int32_t i = 0; i < DT_COUNT(kinds); i++)
+        if (str_eq(kind, kinds[i]))
+            return true;
+    return false;
+}
+
+/* One point of a curve; a value that is absent or null (not finite) is none. False: it is no number. */
+static bool add_value(Arena *a, Str *summary, const char *tag, const json_t *value)
+{
+    const double x = json_number_value(value);
+    if (!value || json_is_null(value))
+        return true;
+    if (!json_is_number(value) || fabs(x) > (double)FLT_MAX)
+        return false;
+    add_scalar(a, summary, tag, (float)x);
+    return true;
+}
+
+/* {"conv1.weight": {"snr_db": 20.5}} becomes quant/conv1.weight/snr_db. */
+static bool add_quantizers(Arena *a, Str *summary, json_t *quantizers)
+{
+    const char *name, *key;
+    json_t     *of, *value;
+    bool        ok = !quantizers || json_is_object(quantizers);
+    json_object_foreach(quantizers, name, of)
+    {
+        ok = ok && json_is_object(of);
+        json_object_foreach(of, key, value)
+        {
+            ok = ok && add_value(a, summary, arena_printf(a, "quant/%s/%s", name, key), value);
+        }
+    }
+    return ok;
+}
+
+/* One event with all scalars of a row; none when it has none. False: this is no row, and nothing was added. */
 static bool add_row(Arena *a, Str *out, const json_t *row)
 {
     const json_t *step = json_object_get(row, "step");
     const char   *kind = json_string_value(json_object_get(row, "kind"));
-    if (!json_is_integer(step) || json_integer_value(step) < 0 || (!str_eq(kind, "step") && !str_eq(kind, "epoch")))
+    if (!json_is_integer(step) || json_integer_value(step) < 0 || !is_kind(kind))
         return false;
     Str summary = str_new(a);
-    for (int32_t i = 0; i < DT_COUNT(scalars); i++) {
-        const json_t *value = str_eq(kind, scalars[i].kind) ? json_object_get(row, scalars[i].key) : NULL;
-        const double  x = json_number_value(value);
-        if (!value || json_is_null(value))
-            continue;
-        if (!json_is_number(value) || fabs(x) > (double)FLT_MAX)
+    for (int32_t i = 0; i < DT_COUNT(scalars); i++)
+        if (str_eq(kind, scalars[i].kind) &&
+            !add_value(a, &summary, scalars[i].tag, json_object_get(row, scalars[i].key)))
             return false;
-        add_scalar(a, &summary, scalars[i].tag, (float)x);
-    }
+    if (str_eq(kind, "inspect") && !add_quantizers(a, &summary, json_object_get(row, "quantizers")))
+        return false;
     if (summary.len > 0) {
         Str event = event_new(a, json_integer_value(step));
         add_bytes(&event, EVENT_SUMMARY, summary.s, summary.len);

@@ -296,12 +296,14 @@ static void jsonl_row(Str *s, const MetricRow *row)
         double      value;
         bool        given;
     } fields[] = {
-        { "lr", row->lr, true },
-        { "train_loss", row->train_loss, true },
-        { "train_top1", row->train_top1, true },
+        { "lr", row->lr, !row->untrained },
+        { "train_loss", row->train_loss, !row->untrained },
+        { "train_top1", row->train_top1, !row->untrained },
         { "test_loss", row->test_loss, row->tested },
         { "test_top1", row->test_top1, row->tested },
         { "best_top1", row->best_top1, row->tested },
+        { "test_loss_clamped", row->test_loss_clamped, row->clamped },
+        { "test_top1_clamped", row->test_top1_clamped, row->clamped },
     };
     str_printf(s, "{\"kind\":\"%s\",\"epoch\":%lld,\"step\":%lld", row->epoch_end ? "epoch" : "step",
                (long long)row->epoch, (long long)row->step);
@@ -321,7 +323,7 @@ static void csv_row(Str *s, const MetricRow *row)
     str_printf(s, "%lld,%lld", (long long)row->epoch, (long long)row->step);
     for (int32_t i = 0; i < DT_COUNT(values); i++) {
         str_add(s, ",");
-        if (i < 3 || row->tested)
+        if (i < 3 ? !row->untrained : row->tested)
             add_number(s, values[i], "nan");
     }
     str_add(s, "\n");
@@ -334,6 +336,14 @@ bool rundir_metric(Diag *d, RunDir *r, const MetricRow *row)
     jsonl_row(&json, row);
     csv_row(&csv, row);
     bool ok = grow_add(d, &r->jsonl, json.s) && (!row->epoch_end || grow_add(d, &r->csv, csv.s));
+    arena_free(&scratch);
+    return ok;
+}
+
+bool rundir_row(Diag *d, RunDir *r, const char *json)
+{
+    Arena scratch = arena_new("row");
+    bool  ok = grow_add(d, &r->jsonl, arena_printf(&scratch, "%s\n", json));
     arena_free(&scratch);
     return ok;
 }

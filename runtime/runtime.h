@@ -11,7 +11,8 @@
  *   checkpoint.c                  what a run must remember    rundir.c       directory, metrics files, log
  *   schedule.c                    learning rates              progress.c     the line on the terminal
  *   interrupt.c                   Ctrl-C                      evaluate.c     the test set
- *   train.c                       the loop
+ *   train.c train_start.c         the loop                    inspect.c      what quantizers do
+ *   calibrate.h                   first ranges
  *
  * What returns a pointer takes it from the Arena given; NULL or false means that the Diag was told.
  * Tested by tests/unit/test_data.c, test_checkpoint.c, test_train.c. */
@@ -170,23 +171,30 @@ typedef struct TrainState {
 #undef X
 } TrainState;
 
-/* Every param and state of the program, in logical order, beside identity and position. */
-bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const TrainState *s, LoadedProgram p) DT_CHECKED;
+/* What the host remembers beside the program's tensors: their names begin with CHECKPOINT_HOST. */
+#define CHECKPOINT_HOST "host:"
+typedef VEC(StTensor) HostTensors;
+
+/* Every param and state of the program, in logical order, beside identity and position; `host` may be NULL. */
+bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const TrainState *s, LoadedProgram p,
+                     const HostTensors *host) DT_CHECKED;
 
 /* Everything is checked before anything is changed: after false (reported) the program's memory is as it was.
  * In each, a float that is not finite is a mistake that names its tensor. */
 
-/* Exactly the tensors of the program, of the same run (`id`); fills `s`. */
-bool checkpoint_resume(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, TrainState *s) DT_CHECKED;
+/* Exactly the tensors of the program, of the same run (`id`); fills `s`, and `host` (in `a`) with the host's. */
+bool checkpoint_resume(Arena *a, Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, TrainState *s,
+                       HostTensors *host) DT_CHECKED;
 /* All tensors of the (eval) program; the file may have more. `s` (may be NULL) is filled when the file has a position.
  */
 bool checkpoint_load(Diag *d, const char *path, LoadedProgram p, TrainState *s) DT_CHECKED;
 /* A new run from old weights: each param by name; of states those that are there, but no velocities (names that end in
- * CHECKPOINT_VELOCITY). Step sizes (group "step") may be missing, and are passed over unless the file says the same
- * method and bits: then `*steps_loaded` is false, and the first batch must give them. Names of the file that the
- * program does not know are warned about. */
+ * CHECKPOINT_VELOCITY). What quantizers keep - steps, offsets, ranges - may be missing, and is passed over unless the
+ * file says the same method and bits. Where any of it is, `*ranges_loaded` is false, and all of it must be found anew;
+ * a file that says the same and has only a part of it is warned about. Names of the file that the program does not know
+ * are warned about. */
 #define CHECKPOINT_VELOCITY ".velocity"
-bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, bool *steps_loaded) DT_CHECKED;
+bool checkpoint_init(Diag *d, const char *path, const RunIdentity *id, LoadedProgram p, bool *ranges_loaded) DT_CHECKED;
 
 /* ---- Run directory --------------------------------------------------------------------------------------------- */
 
@@ -227,13 +235,18 @@ bool rundir_read_args(Arena *a, Diag *d, const char *path, RunArgs *out) DT_CHEC
 typedef struct MetricRow {
     bool    epoch_end; /* an epoch's row: also in metrics.csv, with what follows train_top1 when `tested` */
     bool    tested;
-    int64_t epoch; /* counted from 1 */
-    int64_t step;  /* steps done */
-    double  lr;    /* of the last step */
+    bool    untrained; /* a run of no epochs: nothing to say of lr and train */
+    bool    clamped;   /* the test was made twice; metrics.jsonl alone says what the second one gave */
+    int64_t epoch;     /* counted from 1 */
+    int64_t step;      /* steps done */
+    double  lr;        /* of the last step */
     double  train_loss, train_top1;
     double  test_loss, test_top1, best_top1;
+    double  test_loss_clamped, test_top1_clamped;
 } MetricRow;
 bool rundir_metric(Diag *d, RunDir *r, const MetricRow *row) DT_CHECKED;
+/* One row of metrics.jsonl that is written already: a JSON object with "kind" and "step", without the end of line. */
+bool rundir_row(Diag *d, RunDir *r, const char *json) DT_CHECKED;
 /* Lengths of both files, which are on the disk when this returns. */
 bool rundir_sync(Diag *d, RunDir *r, int64_t *jsonl_bytes, int64_t *csv_bytes) DT_CHECKED;
 /* Drops rows that the checkpoint does not know. A file that is shorter than that is warned about. */
@@ -272,28 +285,45 @@ double schedule_lr(const Schedule *s, int64_t step);
  *   train  in  "image" f32[N,C,H,W], "label" i32[N,1], "lr" f32[], and where it has them "step", "seed" u32[]
  *          out "loss" f32[] (mean of the batch), "correct" f32[] (how many of the batch)
  *   eval   in  "image", "label"           out "loss_each", "correct_each" f32[N,1]
- *   init   in  "image" (and "label")      writes first step sizes; program NULL: none is needed */
+ *   init   in  "image" (and "label")      writes first step sizes; program NULL: none is needed
+ *   inspect  as eval, out also "inspect:NAME:WHAT" (passes.h says what)
+ * The first train program has every param and state that another program has. */
+struct QuantSite; /* calibrate.h */
+/* From this epoch on the train step is another program: schedules of a recipe. */
+typedef struct TrainPhase {
+    LoadedProgram train;
+    double        from_epoch;
+} TrainPhase;
+
 typedef struct TrainConfig {
-    LoadedProgram  train, eval, init;
-    const Dataset *data;
-    RunIdentity    id;
-    int32_t        classes; /* of the network */
-    Normalise      normalise;
-    Schedule       schedule; /* steps_per_epoch is filled in */
-    bool           no_augment;
-    int64_t        max_steps;  /* stop after this many steps in all; 0: all epochs. Does not change the schedule */
-    int64_t        save_every; /* steps between checkpoints inside an epoch; 0: at its end only */
-    int64_t        log_every;  /* steps between rows of metrics.jsonl and plain progress lines; 0: 50 */
-    int64_t        eval_every; /* epochs between evaluations (the last one always); 0: 1 */
-    const char    *runs_root;  /* "runs" when NULL */
-    const char    *exp;        /* name of the experiment; NULL: method-bits */
-    const char    *out;        /* --out; NULL: root/net/exp[-N] */
-    const char    *resume;     /* --resume: directory of the run to go on with; NULL: a new run */
-    const char    *init_from;  /* --init: checkpoint with first weights; NULL: none */
-    const RunArg  *args;       /* for args.json */
-    int32_t        n_args;
-    bool           catch_signals; /* Ctrl-C and SIGTERM end the run after the step; a second one kills */
-    FILE          *progress;      /* NULL: silent */
+    LoadedProgram     train, eval, init; /* train: of the first phase */
+    const TrainPhase *phases;            /* those that follow it, rising; NULL: none */
+    int32_t           n_phases;
+    LoadedProgram     eval_clamped;     /* program NULL: none. Evaluated beside eval: what a regularizer has reached */
+    LoadedProgram     observe, inspect; /* program NULL: no calibration; no diagnosis */
+    const struct QuantSite *sites;
+    int32_t                 n_sites;
+    int64_t                 calibration_batches;
+    int64_t                 inspect_every; /* steps between diagnoses; -1: one at the end of each epoch; 0: none */
+    const Dataset          *data;
+    RunIdentity             id;
+    int32_t                 classes; /* of the network */
+    Normalise               normalise;
+    Schedule                schedule; /* steps_per_epoch is filled in */
+    bool                    no_augment;
+    int64_t       max_steps;  /* stop after this many steps in all; 0: all epochs. Does not change the schedule */
+    int64_t       save_every; /* steps between checkpoints inside an epoch; 0: at its end only */
+    int64_t       log_every;  /* steps between rows of metrics.jsonl and plain progress lines; 0: 50 */
+    int64_t       eval_every; /* epochs between evaluations (the last one always); 0: 1 */
+    const char   *runs_root;  /* "runs" when NULL */
+    const char   *exp;        /* name of the experiment; NULL: method-bits */
+    const char   *out;        /* --out; NULL: root/net/exp[-N] */
+    const char   *resume;     /* --resume: directory of the run to go on with; NULL: a new run */
+    const char   *init_from;  /* --init: checkpoint with first weights; NULL: none */
+    const RunArg *args;       /* for args.json */
+    int32_t       n_args;
+    bool          catch_signals; /* Ctrl-C and SIGTERM end the run after the step; a second one kills */
+    FILE         *progress;      /* NULL: silent */
 } TrainConfig;
 
 typedef enum TrainStatus {
@@ -309,9 +339,12 @@ typedef struct TrainResult {
     const char *dir;       /* NULL: the run did not get that far */
     int64_t     epoch, step;
     double      train_loss, train_top1; /* of the last epoch closed in this process */
-    double      test_loss, test_top1;   /* of the last evaluation in this process */
+    bool        tested;                 /* there was an evaluation in this process ... */
+    double      test_loss, test_top1;   /* ... and the last one gave these */
+    bool        clamped;
+    double      test_loss_clamped, test_top1_clamped;
     double      best_top1;
-    int64_t     best_epoch;
+    int64_t     best_epoch; /* 0: none, as in a run of no epochs */
     double      seconds;
 } TrainResult;
 

@@ -84,8 +84,8 @@ bool schedule_check(Diag *d, const Schedule *s)
         diag_error(d, LOC_NONE, "schedule: the learning rate is %g, expected a number above 0", s->lr);
         return false;
     }
-    if (s->epochs < 1 || s->epochs > INT32_MAX) {
-        diag_error(d, LOC_NONE, "schedule: %lld epochs, expected at least 1", (long long)s->epochs);
+    if (s->epochs < 0 || s->epochs > INT32_MAX) {
+        diag_error(d, LOC_NONE, "schedule: %lld epochs, expected 0 or more", (long long)s->epochs);
         return false;
     }
     if (!(s->warmup_epochs >= 0 && s->warmup_epochs <= (double)s->epochs)) {

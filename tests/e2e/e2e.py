@@ -66,7 +66,7 @@ class Case(unittest.TestCase):
     def csv(self, run):
         with open(self.path(run, "metrics.csv")) as file:
             names = file.readline().strip().split(",")
-            return [dict(zip(names, map(float, line.split(",")))) for line in file]
+            return [dict((name, float(x)) for name, x in zip(names, line.strip().split(",")) if x) for line in file]
 
     def jsonl(self, run):
         with open(self.path(run, "metrics.jsonl")) as file:

@@ -34,7 +34,8 @@ class ResNet20(e2e.Case):
         for out, args in (("float", ()), ("lsq", ("--method", "lsq", "--bits", "w4a4", "--layer", "s0.*=w8a8"))):
             self.train("resnet20", out, *args, "--batch", "20", "--epochs", "1", "--log-every", "1", data=data)
             rows = self.jsonl(out)
-            self.assertEqual(len(rows), 7)  # 6 steps, 1 epoch
+            kinds = [row["kind"] for row in rows]
+            self.assertEqual(kinds, ["step"] * 6 + ["inspect"] * (out == "lsq") + ["epoch"])
             self.assertLess(rows[0]["train_loss"], 6)
             self.assertEqual(self.csv(out)[0]["step"], 6)
         self.assertIn("s0.b0.conv1.weight.step", self.tensors("lsq"))
@@ -44,7 +45,8 @@ class Backends(e2e.Case):
     def compare(self, *args):
         data = e2e.write_digits(self.path("digits"), train=24, test=8)
         for backend in ("cpu", "interp"):
-            self.train(e2e.SMALL, backend, "--backend", backend, "--batch", "8", "--lr", "0.02", *FEW, *args, data=data)
+            self.train(e2e.SMALL, backend, "--backend", backend, "--batch", "8", "--lr", "0.02", *FEW,
+                       "--inspect-every", "0", *args, data=data)
         return zip(self.jsonl("cpu"), self.jsonl("interp"))
 
     def test_float(self):

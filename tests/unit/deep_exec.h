@@ -8,7 +8,7 @@
 
 #include "runtime/exec_impl.h"
 
-enum { DEEP_STEPS = 16, DEEP_PROGRAMS = 4 };
+enum { DEEP_STEPS = 16, DEEP_PROGRAMS = 8 };
 
 typedef struct DeepLoaded {
     Loaded *l;

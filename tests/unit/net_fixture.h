@@ -20,7 +20,9 @@
 typedef struct NetSetup {
     const char *model;
     StepKind    step;
-    const char *bits; /* "w4a4": LSQ; NULL: float */
+    const char *bits;     /* "w4a4"; NULL: float */
+    const char *method;   /* NULL: LSQ */
+    const char *settings; /* separated by blanks; NULL: none */
     Target      target;
     bool        int8_forward;
     int64_t     batch;
@@ -47,7 +49,8 @@ static inline Target net_target(Layout weights)
 /* The passes that the flags name; NULL: all of them. */
 static inline void net_passes(Net *n, const char *passes)
 {
-    Recipe          recipe = { .method = n->setup.bits ? "lsq" : "float", .edge_bits = 8 };
+    const char     *method = n->setup.method ? n->setup.method : "lsq";
+    Recipe          recipe = { .method = n->setup.bits ? method : "float", .edge_bits = 8 };
     OptimizerConfig sgd = { .momentum = 0.9, .weight_decay = 1e-4 };
     PassOptions     opt;
     StrList         rest = { 0 };
@@ -57,6 +60,9 @@ static inline void net_passes(Net *n, const char *passes)
         argv[2] = arena_printf(&n->a, "--passes=%s", passes);
     assert_true(opts_parse(&n->a, &n->d, pass_option_defs, pass_n_option_defs, passes ? 3 : 2, argv, &opt, &rest));
     assert_true(!n->setup.bits || recipe_parse_bits(&recipe, &n->d, "bits", n->setup.bits));
+    char *words = arena_strdup(&n->a, n->setup.settings ? n->setup.settings : ""), *save = NULL;
+    for (char *w = strtok_r(words, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        assert_true(recipe_set(&n->a, &recipe, &n->d, LOC_NONE, "set", w));
     PassCtx c = { .scratch = &scratch,
                   .d = &n->d,
                   .step = n->setup.step,
@@ -155,6 +161,8 @@ static inline void net_fill(Net *n, const ProgTensor *t)
             x[i] = (u - 0.5f) * 1e-2f;
         else if (net_ends_with(t->name, ".step"))
             x[i] = strstr(t->name, "weight") ? 0.02f + 0.02f * u : 0.1f + 0.1f * u;
+        else if (net_ends_with(t->name, ".min"))
+            x[i] = -0.5f - u;
         else if (str_eq(t->name, "lr"))
             x[i] = 0.1f;
         else if (t->kind == TENSOR_INPUT)

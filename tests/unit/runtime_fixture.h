@@ -201,8 +201,8 @@ UNUSED static void write_cifar(Fixture *f, const char *dir, uint32_t records)
 /* logits = x W' + b, softmax cross entropy, SGD with momentum 0.9; a "running mean" of the inputs stands for batch
  * norm's statistics, and a step size, which the init program sets to twice the mean of |x| of the first batch and which
  * then scales the logits, for quantizers. Every kept tensor takes part in the next step, so a resume that loses one
- * shows. */
-enum { CLASSES = 10 };
+ * shows; but for a count of steps, in which those of another phase's program count LATE. */
+enum { CLASSES = 10, LATE = 1000 };
 
 /* What a test makes the kernel do at some step. */
 typedef struct Sabotage {
@@ -215,7 +215,9 @@ typedef struct Sabotage {
 typedef struct TinyNet {
     Exec         *exec;
     LoadedProgram train, eval, init;
+    LoadedProgram late, clamped, observe, inspect; /* what not every run has: see tiny_more */
     Sabotage      sabotage;
+    bool          stop_test; /* SIGINT in each test */
     int64_t       batch;
 } TinyNet;
 
@@ -223,7 +225,23 @@ typedef struct TinyKernel {
     const TinyNet *net;
 } TinyKernel;
 
-enum { B_IMAGE, B_LABEL, B_LR, B_STEP, B_SEED, B_W, B_BIAS, B_S, B_MEAN, B_VW, B_VB, B_LOSS, B_CORRECT, B_COUNT };
+enum {
+    B_IMAGE,
+    B_LABEL,
+    B_LR,
+    B_STEP,
+    B_SEED,
+    B_W,
+    B_BIAS,
+    B_S,
+    B_MEAN,
+    B_VW,
+    B_VB,
+    B_STEPS,
+    B_LOSS,
+    B_CORRECT,
+    B_COUNT
+};
 
 static void tiny_logits(const float *x, const float *w, const float *bias, float s, float mean, double *logits)
 {
@@ -298,8 +316,18 @@ static void tiny_train(const void *self, void *const *bufs, void *scratch, int64
     /* A trace of noise by (seed, step), as dropout would leave it. */
     *s -= 0.01f * lr * ((float)gs + 0.01f * rng_normal(*(const uint32_t *)bufs[B_SEED], 9, 0, (uint64_t)step));
     *mean += 0.1f * ((float)(sum / (double)(n * DIGIT)) - *mean);
+    *(float *)bufs[B_STEPS] += 1;
     *(float *)bufs[B_LOSS] = (float)(loss / (double)n);
     *(float *)bufs[B_CORRECT] = (float)correct;
+}
+
+/* Another phase: the bias falls behind. */
+static void tiny_late(const void *self, void *const *bufs, void *scratch, int64_t lo, int64_t hi)
+{
+    tiny_train(self, bufs, scratch, lo, hi);
+    *(float *)bufs[B_STEPS] += LATE - 1;
+    for (int k = 0; k < CLASSES; k++)
+        ((float *)bufs[B_BIAS])[k] *= 0.5f;
 }
 
 /* bufs: image, label, weight, bias, step size, running mean, loss_each, correct_each */
@@ -308,6 +336,8 @@ static void tiny_eval(const void *self, void *const *bufs, void *scratch, int64_
     (void)scratch, (void)lo, (void)hi;
     const TinyNet *net = ((const TinyKernel *)self)->net;
     const int32_t *label = bufs[1];
+    if (net->stop_test)
+        raise(SIGINT);
     for (int64_t i = 0; i < net->batch; i++) {
         double logits[CLASSES], p[CLASSES];
         bool   hit;
@@ -316,6 +346,64 @@ static void tiny_eval(const void *self, void *const *bufs, void *scratch, int64_
         ((float *)bufs[6])[i] = (float)tiny_softmax(logits, label[i], p, &hit);
         ((float *)bufs[7])[i] = hit ? 1 : 0;
     }
+}
+
+/* The same without the mean: what is not rounded, say. */
+static void tiny_clamped(const void *self, void *const *bufs, void *scratch, int64_t lo, int64_t hi)
+{
+    float mean = 0;
+    void *other[] = { bufs[0], bufs[1], bufs[2], bufs[3], bufs[4], &mean, bufs[6], bufs[7] };
+    tiny_eval(self, other, scratch, lo, hi);
+}
+
+/* bufs: image, weight, bias, step size, running mean, velocities, steps, what a quantizer of the image would read */
+static void tiny_observe(const void *self, void *const *bufs, void *scratch, int64_t lo, int64_t hi)
+{
+    (void)scratch, (void)lo, (void)hi;
+    const TinyNet *net = ((const TinyKernel *)self)->net;
+    memcpy(bufs[8], bufs[0], sizeof(float) * (size_t)net->batch * DIGIT);
+}
+
+/* The code of weight i after so many steps: one of four moves there and back, one goes round, two stay; the last class
+ * has none. */
+UNUSED static int tiny_code(int64_t i, int64_t steps)
+{
+    const int codes[] = { (int)(steps % 2), 3, (int)(steps % 3), 0 };
+    return i / DIGIT == CLASSES - 1 ? 0 : codes[i % 4];
+}
+
+enum { I_IMAGE, I_W = 2, I_BIAS, I_S, I_MEAN, I_VW, I_VB, I_STEPS, I_OUT };
+enum { TINY_SEEN = 7 }; /* outputs of a quantizer: step, clipped, noise, signal, bad, then value and phi */
+static const float tiny_step = 0.125f;
+
+/* A quantizer of the weight, then one of the image, whose step is the trained one. */
+static void tiny_inspect(const void *self, void *const *bufs, void *scratch, int64_t lo, int64_t hi)
+{
+    (void)scratch, (void)lo, (void)hi;
+    const TinyNet *net = ((const TinyKernel *)self)->net;
+    const int64_t  steps = (int64_t)*(const float *)bufs[I_STEPS], n = CLASSES * DIGIT, each = net->batch * DIGIT;
+    const float   *w = bufs[I_W], *x = bufs[I_IMAGE];
+    void *const   *out = bufs + I_OUT;
+    float          bad[2] = { 0, 0 };
+    for (int64_t i = 0; i < n; i++) {
+        ((float *)out[5])[i] = tiny_step * (float)tiny_code(i, steps);
+        bad[0] += !isfinite(w[i]);
+    }
+    for (int k = 0; k < CLASSES; k++) {
+        ((float *)out[0])[k] = tiny_step;
+        ((float *)out[6])[k] = (float)k;
+    }
+    for (int64_t i = 0; i < each; i++)
+        bad[1] += !isfinite(x[i] + *(const float *)bufs[I_S]);
+    *(float *)out[1] = 784;
+    *(float *)out[2] = 1;
+    *(float *)out[3] = 100;
+    *(float *)out[4] = bad[0];
+    *(float *)out[TINY_SEEN] = *(const float *)bufs[I_S];
+    *(float *)out[TINY_SEEN + 1] = (float)(each * 3 / 4);
+    *(float *)out[TINY_SEEN + 2] = 0;
+    *(float *)out[TINY_SEEN + 3] = 8;
+    *(float *)out[TINY_SEEN + 4] = bad[1];
 }
 
 /* bufs: image, weight, bias, step size, running mean */
@@ -391,6 +479,23 @@ UNUSED static LoadedProgram tiny_program(Arena *a, TinyNet *net, const char *nam
     { TENSOR_PARAM, "fc.bias", DTYPE_F32, 1, { CLASSES }, "zeros", "bias" },                                           \
     { TENSOR_PARAM, "fc.act.step", DTYPE_F32, 0, { 0 }, "ones", "step" },                                              \
     { TENSOR_STATE, "bn.running_mean", DTYPE_F32, 1, { 1 }, "zeros", NULL }
+#define TINY_STATES                                                                                                    \
+    { TENSOR_STATE, "fc.weight.velocity", DTYPE_F32, 2, { CLASSES, DIGIT }, "zeros", NULL },                           \
+    { TENSOR_STATE, "fc.bias.velocity", DTYPE_F32, 1, { CLASSES }, "zeros", NULL },                                    \
+    { TENSOR_STATE, "steps", DTYPE_F32, 0, { 0 }, "zeros", NULL }
+#define TINY_TRAIN(n)                                                                                                  \
+    TINY_IMAGE(n), TINY_LABEL(n),                                                                                      \
+    { TENSOR_INPUT, "lr", DTYPE_F32, 0, { 0 }, NULL, NULL },                                                           \
+    { TENSOR_INPUT, "step", DTYPE_U32, 0, { 0 }, NULL, NULL },                                                         \
+    { TENSOR_INPUT, "seed", DTYPE_U32, 0, { 0 }, NULL, NULL },                                                         \
+    TINY_PARAMS, TINY_STATES,                                                                                          \
+    { TENSOR_OUTPUT, "loss", DTYPE_F32, 0, { 0 }, NULL, NULL },                                                        \
+    { TENSOR_OUTPUT, "correct", DTYPE_F32, 0, { 0 }, NULL, NULL }
+#define TINY_EVAL(n)                                                                                                   \
+    TINY_IMAGE(n), TINY_LABEL(n), TINY_PARAMS,                                                                         \
+    { TENSOR_OUTPUT, "loss_each", DTYPE_F32, 2, { n, 1 }, NULL, NULL },                                                \
+    { TENSOR_OUTPUT, "correct_each", DTYPE_F32, 2, { n, 1 }, NULL, NULL }
+#define TINY_SHOWN(name, what) { TENSOR_OUTPUT, "inspect:" name ":" what, DTYPE_F32, 0, { 0 }, NULL, NULL }
 /* clang-format on */
 
 UNUSED static TinyNet *tiny_net(Arena *a, Diag *d, int64_t batch)
@@ -399,30 +504,47 @@ UNUSED static TinyNet *tiny_net(Arena *a, Diag *d, int64_t batch)
     net->batch = batch;
     net->sabotage = (Sabotage){ -1, -1, -1, 0 };
     net->exec = exec_new(a, d, calllib_reference(a), (ExecOptions){ .threads = 1 });
-    const TensorDef train[B_COUNT] = {
-        TINY_IMAGE(batch),
-        TINY_LABEL(batch),
-        { TENSOR_INPUT, "lr", DTYPE_F32, 0, { 0 }, NULL, NULL },
-        { TENSOR_INPUT, "step", DTYPE_U32, 0, { 0 }, NULL, NULL },
-        { TENSOR_INPUT, "seed", DTYPE_U32, 0, { 0 }, NULL, NULL },
-        TINY_PARAMS,
-        { TENSOR_STATE, "fc.weight.velocity", DTYPE_F32, 2, { CLASSES, DIGIT }, "zeros", NULL },
-        { TENSOR_STATE, "fc.bias.velocity", DTYPE_F32, 1, { CLASSES }, "zeros", NULL },
-        { TENSOR_OUTPUT, "loss", DTYPE_F32, 0, { 0 }, NULL, NULL },
-        { TENSOR_OUTPUT, "correct", DTYPE_F32, 0, { 0 }, NULL, NULL },
-    };
-    const TensorDef eval[] = {
-        TINY_IMAGE(batch),
-        TINY_LABEL(batch),
-        TINY_PARAMS,
-        { TENSOR_OUTPUT, "loss_each", DTYPE_F32, 2, { batch, 1 }, NULL, NULL },
-        { TENSOR_OUTPUT, "correct_each", DTYPE_F32, 2, { batch, 1 }, NULL, NULL },
-    };
+    const TensorDef train[B_COUNT] = { TINY_TRAIN(batch) };
+    const TensorDef eval[] = { TINY_EVAL(batch) };
     const TensorDef init_defs[] = { TINY_IMAGE(batch), TINY_PARAMS };
     net->train = tiny_program(a, net, "train", tiny_train, train, B_COUNT);
     net->eval = tiny_program(a, net, "eval", tiny_eval, eval, DT_COUNT(eval));
     net->init = tiny_program(a, net, "init", tiny_init, init_defs, DT_COUNT(init_defs));
     return net;
+}
+
+/* The programs of phases, of a second test, of calibration and of diagnosis. */
+UNUSED static void tiny_more(Arena *a, TinyNet *net)
+{
+    const int64_t   n = net->batch;
+    const TensorDef train[B_COUNT] = { TINY_TRAIN(n) };
+    const TensorDef eval[] = { TINY_EVAL(n) };
+    const TensorDef observe[] = { TINY_IMAGE(n),
+                                  TINY_PARAMS,
+                                  TINY_STATES,
+                                  { TENSOR_OUTPUT, "observe:fc.act", DTYPE_F32, 2, { n, DIGIT }, NULL, NULL } };
+    const TensorDef inspect[] = {
+        TINY_IMAGE(n),
+        TINY_LABEL(n),
+        TINY_PARAMS,
+        TINY_STATES,
+        { TENSOR_OUTPUT, "inspect:fc.weight:step", DTYPE_F32, 1, { CLASSES }, NULL, NULL },
+        TINY_SHOWN("fc.weight", "clipped"),
+        TINY_SHOWN("fc.weight", "noise"),
+        TINY_SHOWN("fc.weight", "signal"),
+        TINY_SHOWN("fc.weight", "bad"),
+        { TENSOR_OUTPUT, "inspect:fc.weight:value", DTYPE_F32, 2, { CLASSES, DIGIT }, NULL, NULL },
+        { TENSOR_OUTPUT, "inspect:fc.weight:phi", DTYPE_F32, 1, { CLASSES }, NULL, NULL },
+        TINY_SHOWN("fc.act", "step"),
+        TINY_SHOWN("fc.act", "clipped"),
+        TINY_SHOWN("fc.act", "noise"),
+        TINY_SHOWN("fc.act", "signal"),
+        TINY_SHOWN("fc.act", "bad"),
+    };
+    net->late = tiny_program(a, net, "late", tiny_late, train, B_COUNT);
+    net->clamped = tiny_program(a, net, "clamped", tiny_clamped, eval, DT_COUNT(eval));
+    net->observe = tiny_program(a, net, "observe", tiny_observe, observe, DT_COUNT(observe));
+    net->inspect = tiny_program(a, net, "inspect", tiny_inspect, inspect, DT_COUNT(inspect));
 }
 
 #endif

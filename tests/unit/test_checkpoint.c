@@ -213,16 +213,46 @@ static void checkpoint_gives_back_all_of_it(void **state)
     const char *path = path_in(f, "last.safetensors"), *again = path_in(f, "again.safetensors");
     fill_memory(net, 1);
     Bytes before = memory_of(f, net);
-    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train));
+    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train, NULL));
     fill_memory(net, 2);
-    TrainState s;
+    TrainState  s;
+    HostTensors host;
     memset(&s, 0xff, sizeof s);
-    assert_true(checkpoint_resume(&f->diag, path, &identity, net->train, &s));
+    assert_true(checkpoint_resume(&f->arena, &f->diag, path, &identity, net->train, &s, &host));
     assert_no_errors(f);
     assert_memory_equal(memory_of(f, net).at, before.at, before.len);
     assert_memory_equal(&s, &position, sizeof s); /* doubles bit by bit */
-    assert_true(checkpoint_save(&f->diag, again, &identity, &s, net->train));
+    assert_true(checkpoint_save(&f->diag, again, &identity, &s, net->train, NULL));
     assert_same_file(f, path, again);
+}
+
+/* What the host remembers travels beside the program's tensors, which know nothing of it. */
+static void checkpoint_keeps_what_the_host_remembers(void **state)
+{
+    static const int8_t codes[] = { -8, 7, 0, 1, 2, 3 };
+    Fixture            *f = *state;
+    TinyNet            *net = tiny_net(&f->arena, &f->diag, 8);
+    const char         *path = path_in(f, "c");
+    HostTensors         kept = { 0 }, host = { 0 };
+    TrainState          s;
+    StTensor t = { .name = CHECKPOINT_HOST "x:5", .dtype = DTYPE_S8, .rank = 1, .dim = { 6 }, .elems = 6, .bytes = 6 };
+    t.data = codes;
+    vec_push(&f->arena, &kept, t);
+    fill_memory(net, 1);
+    Bytes before = memory_of(f, net);
+    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train, &kept));
+    fill_memory(net, 2);
+    assert_true(checkpoint_resume(&f->arena, &f->diag, path, &identity, net->train, &s, &host));
+    assert_memory_equal(memory_of(f, net).at, before.at, before.len);
+    assert_int_equal(host.len, 1);
+    assert_string_equal(host.at[0].name, CHECKPOINT_HOST "x:5");
+    assert_int_equal(host.at[0].elems, 6);
+    assert_memory_equal(host.at[0].data, codes, sizeof codes);
+    bool all = false;
+    assert_true(checkpoint_init(&f->diag, path, &identity, net->train, &all)); /* neither missed nor warned about */
+    assert_true(all);
+    assert_int_equal(f->diag.warnings, 0);
+    assert_no_errors(f);
 }
 
 /* Kept in logical order: an NHWC param travels as NCHW. */
@@ -238,7 +268,7 @@ static void checkpoint_is_in_logical_order(void **state)
     float *at = exec_ptr(p.exec, p.index, &p.program->tensors[0]);
     for (int i = 0; i < 24; i++) /* n h w c */
         at[i] = (float)(1000 * (i / 12) + 10 * (i / 6 % 2) + i / 3 % 2 + 100 * (i % 3));
-    assert_true(checkpoint_save(&f->diag, path_in(f, "c"), &identity, &position, p));
+    assert_true(checkpoint_save(&f->diag, path_in(f, "c"), &identity, &position, p, NULL));
     StFile *s = st_read(&f->arena, &f->diag, path_in(f, "c"));
     float   values[24];
     memcpy(values, s->tensors.at[0].data, sizeof values);
@@ -253,7 +283,7 @@ static void every_flipped_bit_is_noticed(void **state)
     TinyNet    *net = tiny_net(&f->arena, &f->diag, 8);
     const char *path = path_in(f, "c");
     fill_memory(net, 1);
-    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train));
+    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train, NULL));
     size_t   len;
     uint8_t *b = read_bytes(f, path, &len);
     Bytes    before = memory_of(f, net);
@@ -261,8 +291,9 @@ static void every_flipped_bit_is_noticed(void **state)
         size_t at = i < 100 ? (size_t)i * 13 : rng_u32(5, 0, 0, (uint64_t)i) % len; /* the header, then anywhere */
         b[at] ^= (uint8_t)(1 << i % 8);
         write_file(path, b, len);
-        TrainState s = position;
-        bool       taken = checkpoint_resume(&f->diag, path, &identity, net->train, &s);
+        TrainState  s = position;
+        HostTensors host = { 0 };
+        bool        taken = checkpoint_resume(&f->arena, &f->diag, path, &identity, net->train, &s, &host);
         b[at] ^= (uint8_t)(1 << i % 8);
         if (taken)
             fail_msg("bit %d of byte %zu may flip unnoticed", i % 8, at);
@@ -284,7 +315,7 @@ typedef struct Edit {
 static const char *edited(Fixture *f, TinyNet *net, Edit e)
 {
     const char *path = path_in(f, "edited");
-    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train));
+    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train, NULL));
     StFile *s = st_read(&f->arena, &f->diag, path), out = { 0 };
     for (int32_t i = 0; i < s->tensors.len; i++) {
         StTensor t = s->tensors.at[i];
@@ -346,9 +377,10 @@ static void resume_takes_only_its_own_run(void **state)
         fill_memory(net, 1);
         const char *path = edited(f, net, cases[i].e);
         fill_memory(net, 2);
-        Bytes      before = memory_of(f, net);
-        TrainState s = { .step = 5 };
-        assert_false(checkpoint_resume(&f->diag, path, &identity, net->train, &s));
+        Bytes       before = memory_of(f, net);
+        TrainState  s = { .step = 5 };
+        HostTensors host = { 0 };
+        assert_false(checkpoint_resume(&f->arena, &f->diag, path, &identity, net->train, &s, &host));
         assert_one_error(f, cases[i].message);
         assert_memory_equal(memory_of(f, net).at, before.at, before.len);
         assert_int_equal(s.step, 5);
@@ -419,6 +451,48 @@ static void init_is_lenient_where_it_is_safe(void **state)
     assert_memory_equal(memory_of(f, net).at, before.at, before.len);
 }
 
+/* Offsets and tracked ranges belong to quantizers as step sizes do: with other bits they stay, and some are not all. */
+static void init_takes_all_ranges_or_none(void **state)
+{
+    Fixture        *f = *state;
+    TinyNet        *net = tiny_net(&f->arena, &f->diag, 8);
+    const TensorDef defs[] = { { TENSOR_PARAM, "a.weight", DTYPE_F32, 1, { 2 }, "ones", "weight" },
+                               { TENSOR_PARAM, "a.input.offset", DTYPE_F32, 0, { 0 }, "ones", "offset" },
+                               { TENSOR_STATE, "a.input.max", DTYPE_F32, 0, { 0 }, "ones", NULL },
+                               { TENSOR_STATE, "b.input.step", DTYPE_F32, 0, { 0 }, "ones", NULL } };
+    net->exec = exec_new(&f->arena, &f->diag, calllib_reference(&f->arena), (ExecOptions){ .threads = 1 });
+    LoadedProgram all = tiny_program(&f->arena, net, "all", tiny_init, defs, DT_COUNT(defs));
+    LoadedProgram some = all;
+    some.program = ARENA_NEW(&f->arena, Program);
+    *(Program *)some.program = *all.program;
+    ((Program *)some.program)->n_tensors = DT_COUNT(defs) - 1;
+    const RunIdentity other = { identity.net, identity.method, "w2a2", identity.dataset, 8, 1 };
+    const struct {
+        LoadedProgram      saved;
+        const RunIdentity *id;
+        bool               loaded, taken;
+        const char        *warning;
+    } cases[] = { { all, &identity, true, true, NULL },
+                  { all, &other, false, false, NULL },
+                  { some, &identity, false, true, "lacks 1 of the 3 tensors that quantizers keep" } };
+    for (int i = 0; i < DT_COUNT(cases); i++) {
+        bool        loaded = !cases[i].loaded;
+        const char *path = path_in(f, arena_printf(&f->arena, "c%d", i));
+        assert_true(program_init(&f->diag, all, 1));
+        assert_true(checkpoint_save(&f->diag, path, cases[i].id, &position, cases[i].saved, NULL));
+        float *max = exec_ptr(all.exec, all.index, program_tensor(all.program, "a.input.max"));
+        float *offset = exec_ptr(all.exec, all.index, program_tensor(all.program, "a.input.offset"));
+        *max = *offset = 5;
+        assert_true(checkpoint_init(&f->diag, path, &identity, all, &loaded));
+        assert_no_errors(f);
+        assert_int_equal(loaded, cases[i].loaded);
+        assert_true(*max == (cases[i].taken ? 1 : 5) && *offset == *max);
+        assert_int_equal(f->diag.warnings, cases[i].warning != NULL);
+        assert_true(cases[i].warning == NULL || strstr(f->diag.text.s, cases[i].warning));
+    }
+    exec_free(net->exec);
+}
+
 /* A full disk: the message says so, and the checkpoint before stays whole. */
 static void full_disk_keeps_the_old_file(void **state)
 {
@@ -426,8 +500,8 @@ static void full_disk_keeps_the_old_file(void **state)
     TinyNet    *net = tiny_net(&f->arena, &f->diag, 8);
     const char *path = path_in(f, "c"), *copy = path_in(f, "copy");
     fill_memory(net, 1);
-    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train));
-    assert_true(checkpoint_save(&f->diag, copy, &identity, &position, net->train));
+    assert_true(checkpoint_save(&f->diag, path, &identity, &position, net->train, NULL));
+    assert_true(checkpoint_save(&f->diag, copy, &identity, &position, net->train, NULL));
     fill_memory(net, 2);
     struct rlimit old, tight;
     getrlimit(RLIMIT_FSIZE, &old);
@@ -435,17 +509,17 @@ static void full_disk_keeps_the_old_file(void **state)
     tight.rlim_cur = 5000;
     void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &tight);
-    bool saved = checkpoint_save(&f->diag, path, &identity, &position, net->train);
+    bool saved = checkpoint_save(&f->diag, path, &identity, &position, net->train, NULL);
     setrlimit(RLIMIT_FSIZE, &old);
     signal(SIGXFSZ, before);
     assert_false(saved);
     assert_one_error(f, "File too large");
     assert_same_file(f, path, copy);
     if (access("/dev/full", W_OK) == 0) {
-        assert_false(checkpoint_save(&f->diag, "/dev/full", &identity, &position, net->train));
+        assert_false(checkpoint_save(&f->diag, "/dev/full", &identity, &position, net->train, NULL));
         assert_one_error(f, "No space left on device");
     }
-    assert_false(checkpoint_save(&f->diag, path_in(f, "no/such/dir"), &identity, &position, net->train));
+    assert_false(checkpoint_save(&f->diag, path_in(f, "no/such/dir"), &identity, &position, net->train, NULL));
     assert_one_error(f, "No such file or directory");
 }
 
@@ -458,6 +532,7 @@ int main(void)
         TEST(checkpoint_gives_back_all_of_it), TEST(checkpoint_is_in_logical_order),
         TEST(every_flipped_bit_is_noticed),    TEST(resume_takes_only_its_own_run),
         TEST(eval_takes_what_it_needs),        TEST(init_is_lenient_where_it_is_safe),
+        TEST(init_takes_all_ranges_or_none),   TEST(checkpoint_keeps_what_the_host_remembers),
         TEST(full_disk_keeps_the_old_file),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);

@@ -218,11 +218,18 @@ static void test_mistakes(void **state)
         { "$DETENT diff", EXIT_USAGE, "detent diff: expected two checkpoints" },
         { "$DETENT diff a", EXIT_USAGE, "directories of runs, found 1\n" },
         { "$DETENT diff a a a", EXIT_USAGE, "directories of runs, found 3\n" },
-        { "$DETENT diff a a --bits w4a4", EXIT_USAGE, "expected options of diff, found '--bits'" },
+        { "$DETENT diff a a --bits w4a4", EXIT_USAGE, "--bits: expected with --against BACKEND" },
         { "$DETENT diff a nothing", EXIT_MISTAKE, "cannot read nothing: No such file" },
         { "$DETENT diff '' a", EXIT_MISTAKE, "cannot read" },
         { "echo hello > text; $DETENT diff text a", EXIT_MISTAKE, "text is no safetensors file" },
         { "head -c 60 a > cut; $DETENT diff a cut", EXIT_MISTAKE, "cut is cut off" },
+        { "$DETENT diff --against interp", EXIT_USAGE,
+          "expected one network, a name such as mnist or a .c file, found 0" },
+        { "$DETENT diff mnist mnist --against interp", EXIT_USAGE, "found 2 words" },
+        { "$DETENT diff mnst --against interp", EXIT_MISTAKE, "mnst" },
+        { "$DETENT diff mnist --against interp --backend null", EXIT_USAGE, "expected one that computes" },
+        { "$DETENT diff mnist --against interp --checkpoint a", EXIT_MISTAKE,
+          "expected weights of network mnist, found those of tiny" },
     };
     Cli *c = *state;
     save_net(c, "a", NULL);

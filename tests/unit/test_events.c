@@ -221,20 +221,34 @@ static void rows_become_scalars(void **state)
                        .test_loss = 1.5,
                        .test_top1 = 40,
                        .best_top1 = 40 };
+    MetricRow clamped = full;
+    clamped.step++;
+    clamped.clamped = true;
+    clamped.test_loss_clamped = 0.5;
+    clamped.test_top1_clamped = 45;
     MetricRow odd = { .epoch = 3, .step = 4000000000050, .lr = 0, .train_loss = (double)INFINITY, .train_top1 = 50 };
     RunDir   *dir = rundir_create(&f->arena, &f->diag, NULL, NULL, NULL, f->dir);
     assert_non_null(dir);
     assert_true(rundir_metric(&f->diag, dir, &step));
     assert_true(rundir_metric(&f->diag, dir, &bare));
     assert_true(rundir_metric(&f->diag, dir, &full));
+    assert_true(rundir_metric(&f->diag, dir, &clamped));
     assert_true(rundir_metric(&f->diag, dir, &odd));
+    assert_true(rundir_row(&f->diag, dir,
+                           "{\"kind\":\"inspect\",\"epoch\":3,\"step\":4000000000060,\"convergence\":0.5,"
+                           "\"quantizers\":{\"a.weight\":{\"snr_db\":20.5,\"dead\":0},"
+                           "\"a.input\":{\"snr_db\":null,\"clipped\":0.25}}}"));
     assert_true(events_write(&f->diag, f->dir));
     rundir_close(dir);
     Event events[MAX_EVENTS];
-    assert_int_equal(read_events(f, events), 4); /* an epoch without a test has nothing to show */
+    assert_int_equal(read_events(f, events), 6); /* an epoch without a test has nothing to show */
     ASSERT_EVENT(&events[1], 50, { "train/loss", 2.25f }, { "train/top1", 12.5f }, { "lr", 0.1f });
     ASSERT_EVENT(&events[2], 4000000000000, { "test/loss", 1.5f }, { "test/top1", 40 });
-    ASSERT_EVENT(&events[3], 4000000000050, { "train/top1", 50 }, { "lr", 0 });
+    ASSERT_EVENT(&events[3], 4000000000001, { "test/loss", 1.5f }, { "test/top1", 40 }, { "test/loss_clamped", 0.5f },
+                 { "test/top1_clamped", 45 });
+    ASSERT_EVENT(&events[4], 4000000000050, { "train/top1", 50 }, { "lr", 0 });
+    ASSERT_EVENT(&events[5], 4000000000060, { "quant/convergence", 0.5f }, { "quant/a.weight/snr_db", 20.5f },
+                 { "quant/a.weight/dead", 0 }, { "quant/a.input/clipped", 0.25f });
     assert_no_errors(f);
     assert_int_equal(f->diag.warnings, 0);
 }
@@ -275,6 +289,9 @@ static void damaged_lines_are_passed_over(void **state)
         "{\"kind\":\"step\",\"step\":1,\"lr\":1e39}",
         "{\"kind\":\"step\",\"step\":1,\"lr\":1} x",
         "{\"kind\":\"step\",\"step\":1,\"step\":2,\"lr\":1}",
+        "{\"kind\":\"inspect\",\"step\":1,\"quantizers\":[1]}",
+        "{\"kind\":\"inspect\",\"step\":1,\"quantizers\":{\"a\":1}}",
+        "{\"kind\":\"inspect\",\"step\":1,\"quantizers\":{\"a\":{\"dead\":\"x\"}}}",
     };
     for (int32_t i = 0; i < DT_COUNT(bad); i++) {
         Event events[MAX_EVENTS];

@@ -52,7 +52,7 @@ static void steps_fall_at_milestones(void **state)
     const Schedule wrong[] = {
         { .lr = 0, .epochs = 1 },
         { .lr = NAN, .epochs = 1 },
-        { .lr = 1, .epochs = 0 },
+        { .lr = 1, .epochs = -1 },
         { .lr = 1, .epochs = 2, .warmup_epochs = 3 },
         { .kind = SCHEDULE_STEP, .lr = 1, .epochs = 9, .milestones = { 4, 4 }, .n_milestones = 2, .gamma = 0.1 },
         { .kind = SCHEDULE_STEP, .lr = 1, .epochs = 9, .milestones = { 4 }, .n_milestones = 1, .gamma = 0 },

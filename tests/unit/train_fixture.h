@@ -3,6 +3,7 @@
 #ifndef DETENT_TESTS_TRAIN_FIXTURE_H
 #define DETENT_TESTS_TRAIN_FIXTURE_H
 
+#include "runtime/calibrate.h"
 #include "tests/unit/deep_exec.h"
 #include "tests/unit/runtime_fixture.h"
 
@@ -24,9 +25,21 @@ typedef struct Variant {
     int64_t     eval_every, log_every; /* 0: usual */
     bool        deep;                  /* sixteen steps on their way; fails at step fail - 1, or when it is read */
     int64_t     fail, lose;            /* 0: never */
+    bool        more;                  /* with tiny_more: and of these what is asked for */
+    double      late_from;             /* epoch; 0: one phase */
+    bool        clamped, calibrate, untrained;
+    bool        stopped; /* a signal comes while it is tested */
+    int64_t     inspect_every;
 } Variant;
 
 #define USUAL .sabotage = { -1, -1, -1, 0 }, .save_every = 7, .seed = 42, .lr = 0.05
+
+UNUSED static QuantSite tiny_site(const char *name, const char *role, int64_t elems)
+{
+    return (QuantSite){
+        .name = name, .layer = "fc", .role = role, .bits = 4, .lo = -8, .hi = 7, .steps = 1, .elems = elems
+    };
+}
 
 UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
 {
@@ -35,6 +48,15 @@ UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
     net->sabotage = v->sabotage;
     if (v->deep)
         deep_exec(net->exec, v->fail - 1, v->lose - 1);
+    net->stop_test = v->stopped;
+    if (v->more)
+        tiny_more(&f->arena, net);
+    const TrainPhase late = { net->late, v->late_from };
+    QuantSite        sites[] = { tiny_site("fc.weight", "weight", CLASSES * DIGIT),
+                                 tiny_site("fc.act", "act", BATCH * DIGIT) };
+    sites[1].step = "fc.act.step";
+    sites[1].observed = "observe:fc.act";
+    sites[1].kind = v->calibrate ? CALIBRATE_MAX : CALIBRATE_NONE;
     const RunArg args[] = { { "net", "tiny" }, { "layer", "a=w2a2" }, { "layer", "b=w8a8" } };
     TrainConfig  c = { .train = net->train,
                        .eval = net->eval,
@@ -43,7 +65,19 @@ UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
                        .id = { "tiny", "lsq", "w4a4", "mnist", v->wrong_batch ? 11 : BATCH, v->seed },
                        .classes = v->wrong_classes ? 100 : 10,
                        .normalise = { { 0.3f }, { 0.25f } },
-                       .schedule = { .kind = SCHEDULE_COSINE, .lr = v->lr, .epochs = EPOCHS, .warmup_epochs = 0.5 },
+                       .schedule = { .kind = SCHEDULE_COSINE,
+                                     .lr = v->lr,
+                                     .epochs = v->untrained ? 0 : EPOCHS,
+                                     .warmup_epochs = v->untrained ? 0 : 0.5 },
+                       .phases = v->late_from > 0 ? &late : NULL,
+                       .n_phases = v->late_from > 0,
+                       .eval_clamped = v->clamped ? net->clamped : (LoadedProgram){ 0 },
+                       .observe = net->observe,
+                       .inspect = net->inspect,
+                       .inspect_every = v->inspect_every,
+                       .sites = sites,
+                       .n_sites = v->more ? DT_COUNT(sites) : 0,
+                       .calibration_batches = 2,
                        .max_steps = v->max_steps,
                        .save_every = v->save_every,
                        .log_every = v->log_every ? v->log_every : 6,
