@@ -57,8 +57,10 @@ static bool bench_open(BenchVariant *v, const Session *like, Gpu *gpu, const cha
     v->s->gpu_borrowed = gpu != NULL;
     v->s->opt.method = method;
     v->s->opt.bits = bits;
-    if (str_eq(method, "float"))
-        v->s->opt.layers = (StrList){ 0 };
+    if (str_eq(method, "float")) { /* what is said of quantizers is not said of it */
+        v->s->opt.layers = v->s->opt.settings = (StrList){ 0 };
+        v->s->opt.epochs = dt_max64(v->s->opt.epochs, 1);
+    }
     if (!session_open(v->s, like->model))
         return false;
     double   start = time_now_s();
@@ -159,13 +161,25 @@ static void bench_print_json(Session *s, const BenchVariant *v, int32_t n)
     fprintf(s->out, "]\n");
 }
 
+static int32_t bench_kernel_launches(const Program *p)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < p->n_launches; i++)
+        n += p->launches[i].kind == LAUNCH_KERNEL;
+    return n;
+}
+
 /* One step for each line on stdin. */
 static int bench_serve(Session *s, BenchVariant *v)
 {
-    char line[64];
-    fprintf(s->out, "ready compile_seconds=%.4f saved_bytes=%lld memory_bytes=%lld launches=%d %s; %s\n",
-            v->compile_seconds, (long long)v->train.program->saved_bytes, (long long)v->memory_bytes,
-            v->train.program->n_launches, jit_describe(&s->arena, v->s->jit), v->s->lib->name);
+    char           line[64];
+    const Program *p = v->train.program;
+    fprintf(s->out,
+            "ready compile_seconds=%.4f saved_bytes=%lld memory_bytes=%lld launches=%d kernels=%d planned_bytes=%lld "
+            "%s; %s\n",
+            v->compile_seconds, (long long)p->saved_bytes, (long long)v->memory_bytes, p->n_launches,
+            bench_kernel_launches(p), (long long)p->bytes[ARENA_WORK], jit_describe(&s->arena, v->s->jit),
+            v->s->lib->name);
     fflush(s->out);
     while (fgets(line, sizeof(line), stdin) != NULL) {
         double seconds = bench_step(v);
