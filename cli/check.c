@@ -2,9 +2,9 @@
  * over everything that differs:
  *
  *   gradients  each differentiable op with its attributes, on small shapes: the step's gradient against differences
- *   kernels    each kernel of the train, eval and init programs: machine code against the interpreter, bit for bit, on
- *              vectors of 4, 8 and 16 floats, the work in one, two and three parts, with ordinary and with special
- * numbers calls      each library call: against plain loops, within a stated bound
+ *   kernels    each kernel of the programs of every step: machine code against the interpreter, bit for bit, on vectors
+ *              of 4, 8 and 16 floats, the work in one, two and three parts, with ordinary and with special numbers
+ *   calls      each library call: against plain loops, within a stated bound
  *
  * Tested by tests/unit/test_check.c. */
 #include "cli/check.h"
@@ -72,10 +72,13 @@ static void table_print(const CheckTable *t, bool ran)
 /* `detent dump NET --method ... ` with the options that matter, for a person to go on with. */
 static const char *check_command(const CheckTable *t, const char *command, const char *more)
 {
-    Session    *s = t->s;
-    const char *bits =
-        session_needs_init(s) ? arena_printf(&s->arena, " --method %s --bits %s", s->recipe.method, s->opt.bits) : "";
-    return arena_printf(&s->arena, "detent %s %s%s --batch %lld %s", command, t->net, bits, (long long)s->opt.batch,
+    Session *s = t->s;
+    Str      how = str_new(&s->arena);
+    if (session_needs_init(s))
+        str_printf(&how, " --method %s --bits %s", s->recipe.method, s->opt.bits);
+    for (int32_t i = 0; i < s->opt.settings.len; i++)
+        str_printf(&how, " --set '%s'", s->opt.settings.at[i]);
+    return arena_printf(&s->arena, "detent %s %s%s --batch %lld %s", command, t->net, how.s, (long long)s->opt.batch,
                         more);
 }
 
@@ -145,7 +148,12 @@ static bool check_all_gradients(CheckTable *t)
 static const struct {
     StepKind    step;
     const char *name;
-} check_steps[] = { { STEP_TRAIN, "train" }, { STEP_EVAL, "eval" }, { STEP_INIT, "init" } };
+    bool        quantizers; /* without them there is no such step */
+} check_steps[] = { { STEP_TRAIN, "train", false },
+                    { STEP_EVAL, "eval", false },
+                    { STEP_INIT, "init", true },
+                    { STEP_OBSERVE, "observe", true },
+                    { STEP_INSPECT, "inspect", true } };
 
 /* A kernel that no step before had. */
 typedef struct CheckKernel {
@@ -344,7 +352,7 @@ static bool check_programs(CheckTable *t)
     KernelJit   *interp = jit_interp_new(&s->arena);
     bool         ok = session_backend(s, true);
     for (int32_t i = 0; ok && i < DT_COUNT(check_steps); i++) {
-        if (check_steps[i].step == STEP_INIT && !session_needs_init(s))
+        if (check_steps[i].quantizers && !session_needs_init(s))
             continue;
         bool         stopped = false;
         const Graph *g = session_graph(s, check_steps[i].step, NULL, &stopped);

@@ -19,6 +19,20 @@ from test_networks import write_cifar10  # noqa: E402
 BACKEND = os.environ.get("DETENT_BACKEND", "cuda")
 REAL = BACKEND == "cuda"
 LSQ = ("--method", "lsq", "--bits", "w4a4")
+NOISE = ("--method", "quant-noise", "--bits", "w4a4")
+# Every method, and the settings that make other kernels of it.
+METHODS = {
+    "lsq": LSQ,
+    "ptq": ("--method", "ptq", "--bits", "w4a4", "--set", "form=affine"),
+    "qat": ("--method", "qat", "--bits", "w4a4"),
+    "lsq_plus": ("--method", "lsq+", "--bits", "w4a4"),
+    "quant_noise": NOISE,
+    "qsin": ("--method", "qsin", "--bits", "w4a4"),
+    "msqe": ("--method", "msqe", "--bits", "w4a4"),
+    "channel": (*LSQ, "--set", "grain=channel", "--set", "noise=0.5"),
+    "offset": ("--method", "lsq+", "--bits", "w4a4", "--set", "offset=float"),
+    "symmetric": ("--method", "qat", "--bits", "w4a4", "--set", "form=symmetric", "--set", "grain=channel"),
+}
 # A run that is long enough to go wrong.
 FEW = ("--log-every", "1", *(("--max-steps", "30", "--batch", "64") if REAL else ("--max-steps", "2", "--batch", "4")))
 PACK = os.path.abspath(os.environ.get("DETENT_PACK", os.path.join(e2e.SOURCE, "gpu-pack")))

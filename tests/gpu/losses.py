@@ -18,33 +18,45 @@ from gpu import e2e
 class Run:
     """One training run of `steps` steps, its loss taken at every step."""
 
-    def __init__(self, net, method, batch, steps, lr, reference, options=()):
+    def __init__(self, net, recipe, batch, steps, lr, reference, options=()):
         self.net, self.steps, self.reference = net, steps, reference
-        recipe = ("--method", "lsq", "--bits", method) if method != "float" else ("--method", "float")
         self.args = (*recipe, "--batch", str(batch), "--max-steps", str(steps), "--lr", str(lr), "--schedule", "constant",
                      "--no-augment", "--log-every", "1", "--seed", "3", *options)
 
     def losses(self, case, out, backend, *more):
         """Trains on `backend` in directory `out`."""
         data = case.cifar10() if self.net == "resnet20" else e2e.DIGITS  # the same pictures everywhere
+        if self.net == e2e.SMALL:  # for the simulated GPU
+            data = case.path("few-digits")
+            if not os.path.isdir(data):
+                e2e.write_digits(data, train=160, test=8)
         case.train(self.net, out, *self.args, "--backend", backend, *more, data=data)
         return [row["train_loss"] for row in case.jsonl(out) if "train_loss" in row][:self.steps]
 
 
+FLOAT = ("--method", "float")
+
 # reference: the backend that says what is right. The interpreter takes seconds a step: few steps of few images.
 RUNS = {
-    "mnist-float": Run("mnist", "float", 32, 50, 0.01, "cpu"),
-    "mnist-lsq": Run("mnist", "w4a4", 32, 50, 0.01, "cpu"),
-    "resnet20-float": Run("resnet20", "float", 32, 50, 0.002, "cpu"),
-    "resnet20-lsq": Run("resnet20", "w4a4", 32, 50, 0.002, "cpu"),
-    "mnist-int8": Run("mnist", "w4a4", 8, 10, 0.01, "interp", ("--forward", "int8")),
+    "mnist-float": Run("mnist", FLOAT, 32, 50, 0.01, "cpu"),
+    "mnist-lsq": Run("mnist", gpu.LSQ, 32, 50, 0.01, "cpu"),
+    "resnet20-float": Run("resnet20", FLOAT, 32, 50, 0.002, "cpu"),
+    "resnet20-lsq": Run("resnet20", gpu.LSQ, 32, 50, 0.002, "cpu"),
+    "mnist-qat": Run("mnist", gpu.METHODS["qat"], 32, 50, 0.01, "cpu"),
+    "mnist-lsq-plus": Run("mnist", gpu.METHODS["lsq_plus"], 32, 50, 0.01, "cpu"),
+    "mnist-quant-noise": Run("mnist", gpu.NOISE, 32, 50, 0.01, "cpu"),
+    "mnist-qsin": Run("mnist", gpu.METHODS["qsin"], 32, 50, 0.01, "cpu"),
+    "mnist-int8": Run("mnist", gpu.LSQ, 8, 10, 0.01, "interp", ("--forward", "int8")),
 }
 # What the simulated GPU does in seconds, held against the interpreter here and now.
 SMALL_RUNS = {
-    "small-float": Run(e2e.SMALL, "float", 8, 20, 0.02, "interp"),
-    "small-lsq": Run(e2e.SMALL, "w4a4", 8, 20, 0.02, "interp"),
-    "small-int8": Run(e2e.SMALL, "w4a4", 8, 20, 0.02, "interp", ("--forward", "int8")),
-    "mnist-lsq": Run("mnist", "w4a4", 4, 1, 0.01, "interp"),
+    "small-float": Run(e2e.SMALL, FLOAT, 8, 20, 0.02, "interp"),
+    "small-lsq": Run(e2e.SMALL, gpu.LSQ, 8, 20, 0.02, "interp"),
+    "small-int8": Run(e2e.SMALL, gpu.LSQ, 8, 20, 0.02, "interp", ("--forward", "int8")),
+    "small-quant-noise": Run(e2e.SMALL, gpu.NOISE, 8, 20, 0.02, "interp"),
+    **{"small-" + name: Run(e2e.SMALL, gpu.METHODS[name], 8, 3, 0.02, "interp")
+       for name in ("qat", "lsq_plus", "qsin", "channel", "symmetric")},
+    "mnist-lsq": Run("mnist", gpu.LSQ, 4, 1, 0.01, "interp"),
 }
 
 

@@ -7,14 +7,15 @@ import unittest
 import gpu
 from gpu import e2e
 
-METHODS = {"float": (), "lsq": gpu.LSQ, "lsq_w2a2": ("--method", "lsq", "--bits", "w2a2"), "lsq_int8": (*gpu.LSQ, "--forward", "int8")}
+METHODS = {"float": (), "lsq_w2a2": ("--method", "lsq", "--bits", "w2a2"), "lsq_int8": (*gpu.LSQ, "--forward", "int8"), **gpu.METHODS}
 
 
 class Check(gpu.Case):
     def check(self, net, *args, batch="4"):
         said = self.detent("check", net, *args, "--batch", batch, "--backend", gpu.BACKEND)
         self.assertIn("all is well", said)
-        self.assertIn("kernel", said)
+        for step in ("train", "eval", *(("observe", "inspect") if "--method" in args else ())):
+            self.assertRegex(said, r"kernel +%s step" % step)
 
 
 def add_test(net, name, args, batch):

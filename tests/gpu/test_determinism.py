@@ -19,6 +19,9 @@ class Determinism(gpu.Case):
     def test_small_network(self):
         self.same_twice(e2e.SMALL, self.digits(), *gpu.LSQ, second=("--cache", "off"))
 
+    def test_noise(self):
+        self.same_twice(e2e.SMALL, self.digits(), *gpu.NOISE, second=("--cache", "off"))
+
     def test_other_seed(self):
         for seed in ("1", "2"):
             self.on_backend(e2e.SMALL, "seed" + seed, *gpu.FEW, "--seed", seed, data=self.digits())

@@ -15,6 +15,9 @@ class NoGraph(gpu.Case):
     def test_small_network(self):
         self.compare(e2e.SMALL, self.digits(), *gpu.LSQ)
 
+    def test_noise(self):
+        self.compare(e2e.SMALL, self.digits(), *gpu.NOISE)
+
     @unittest.skipUnless(gpu.REAL, "minutes on the simulated GPU")
     def test_resnet20(self):
         self.compare("resnet20", self.cifar10(), *gpu.LSQ)

@@ -21,6 +21,16 @@ class Null(gpu.Case):
     def test_mnist_lsq(self):
         self.hundred_steps("mnist", e2e.DIGITS, "--batch", "32", *gpu.LSQ)
 
+    def test_mnist_noise(self):
+        self.hundred_steps("mnist", e2e.DIGITS, "--batch", "32", *gpu.NOISE)
+
+    def test_mnist_qsin(self):
+        """Three phases, each with a train step of its own."""
+        self.hundred_steps("mnist", e2e.DIGITS, "--batch", "32", "--epochs", "1", *gpu.METHODS["qsin"])
+
+    def test_resnet20_qat(self):
+        self.hundred_steps("resnet20", self.cifar10(), "--batch", "16", "--epochs", "10", *gpu.METHODS["qat"])
+
     def test_resnet20_lsq(self):
         self.hundred_steps("resnet20", self.cifar10(), "--batch", "16", "--epochs", "10", *gpu.LSQ)
 

@@ -14,17 +14,17 @@ import gpu
 from gpu import e2e
 
 SIZE = ("--epochs", "2", "--batch", "100", "--save-every", "5") if gpu.REAL else ("--epochs", "4", "--batch", "8", "--save-every", "1")
-RUN = (*gpu.LSQ, *SIZE, "--log-every", "1")
+RUN = (*SIZE, "--log-every", "1")
 KILLS, MOST_TRIES = (6, 20) if gpu.REAL else (2, 20)
 MOST_STEPS = 40 if gpu.REAL else 3  # that a process lives
 
 
 class Resume(gpu.Case):
-    def start_or_resume(self, out, data):
+    def start_or_resume(self, out, data, method):
         """A process killed before args.json was there left nothing to resume."""
         if os.path.exists(self.path(out, "args.json")):
             return self.start("train", "--resume", out, "--data", data, "--backend", gpu.BACKEND)
-        return self.start("train", e2e.SMALL, "--out", out, "--data", data, "--backend", gpu.BACKEND, *RUN)
+        return self.start("train", e2e.SMALL, "--out", out, "--data", data, "--backend", gpu.BACKEND, *method, *RUN)
 
     def kill_after(self, process, lines, delay_s):
         said, seen = [], 0
@@ -39,12 +39,12 @@ class Resume(gpu.Case):
         process.stderr.close()
         return "".join(said), process.wait()
 
-    def test_killed(self):
+    def killed(self, method):
         data = self.digits()
-        self.detent("train", e2e.SMALL, "--out", "whole", "--data", data, "--backend", gpu.BACKEND, *RUN)
+        self.detent("train", e2e.SMALL, "--out", "whole", "--data", data, "--backend", gpu.BACKEND, *method, *RUN)
         chance, killed = random.Random(7), 0
         for _ in range(MOST_TRIES):
-            said, status = self.kill_after(self.start_or_resume("broken", data), chance.randint(1, MOST_STEPS), chance.uniform(0, 0.02))
+            said, status = self.kill_after(self.start_or_resume("broken", data, method), chance.randint(1, MOST_STEPS), chance.uniform(0, 0.02))
             self.assertIn(status, (-signal.SIGKILL, 0), said)
             killed += status != 0
             if killed == KILLS:
@@ -53,9 +53,16 @@ class Resume(gpu.Case):
                 self.assert_same_run("whole", "broken")
                 shutil.rmtree(self.path("broken"))
         self.assertGreater(killed, 0)
-        said, status = self.kill_after(self.start_or_resume("broken", data), 1 << 30, 0)
+        said, status = self.kill_after(self.start_or_resume("broken", data, method), 1 << 30, 0)
         self.assertEqual(status, 0, said)
         self.assert_same_run("whole", "broken")
+
+    def test_killed(self):
+        self.killed(gpu.LSQ)
+
+    def test_killed_noise(self):
+        """The mask of a step is drawn from its number: the resumed run draws the same."""
+        self.killed(gpu.NOISE)
 
     @unittest.skipUnless(gpu.REAL, "seconds a picture on the simulated GPU")
     def test_checkpoint_moves(self):

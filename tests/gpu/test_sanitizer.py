@@ -14,7 +14,7 @@ import gpu
 from gpu import e2e
 
 FOUND = 9  # exit status: it found something
-RUN = (*gpu.LSQ, "--batch", "4", "--max-steps", "3", "--backend", "cuda")
+RUN = ("--batch", "4", "--max-steps", "3", "--backend", "cuda")
 CLEAN = {"memcheck": "ERROR SUMMARY: 0 errors", "initcheck": "ERROR SUMMARY: 0 errors", "racecheck": "RACECHECK SUMMARY: 0 hazards"}
 
 
@@ -30,21 +30,21 @@ class Sanitizer(gpu.Case):
         if self.tool is None:
             self.skipTest("no compute-sanitizer: it comes with the CUDA toolkit")
 
-    def generated_kernels(self):
+    def generated_kernels(self, method=gpu.LSQ):
         """Names of the functions that the programs of this network bring."""
         names = set()
-        for step in ("train", "init", "eval"):
-            self.detent("compile", e2e.SMALL, *gpu.LSQ, "--batch", "4", "--backend", "cuda", "--step", step, "--dump-kernels", "k-" + step)
+        for step in ("train", "init", "eval", "observe", "inspect"):
+            self.detent("compile", e2e.SMALL, *method, "--batch", "4", "--backend", "cuda", "--step", step, "--dump-kernels", "k-" + step)
             for path in glob.glob(self.path("k-" + step, "*.cu")):
                 with open(path) as file:
                     names.update(re.findall(r"__global__ void __launch_bounds__\([^)]*\) (\w+)\(", file.read()))
         return sorted(names)
 
-    def sanitize(self, tool, *args, only=()):
+    def sanitize(self, tool, *args, only=(), method=gpu.LSQ):
         data = e2e.write_digits(self.path("few"), train=16, test=8)
         filters = ["--kernel-name", ",".join("kne=" + name for name in only)] if only else []
         command = [self.tool, "--tool", tool, "--error-exitcode", str(FOUND), *filters, e2e.DETENT, "train", e2e.SMALL,
-                   "--data", data, "--out", "run", *RUN, *args]
+                   "--data", data, "--out", "run", *method, *RUN, *args]
         done = subprocess.run(command, cwd=self.dir, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if "Device not supported" in done.stdout:
             self.skipTest("compute-sanitizer refuses this device: " + done.stdout[-300:])
@@ -56,6 +56,15 @@ class Sanitizer(gpu.Case):
 
     def test_memcheck_graph(self):
         self.sanitize("memcheck")
+
+    def test_memcheck_noise(self):
+        self.sanitize("memcheck", method=gpu.NOISE)
+
+    def test_memcheck_qsin(self):
+        self.sanitize("memcheck", method=gpu.METHODS["qsin"])
+
+    def test_racecheck_qat(self):
+        self.sanitize("racecheck", "--no-graph", only=self.generated_kernels(gpu.METHODS["qat"]), method=gpu.METHODS["qat"])
 
     def test_racecheck(self):
         names = self.generated_kernels()
