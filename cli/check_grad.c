@@ -389,7 +389,7 @@ static double grad_phi(const Value *op, double x, double s)
     double lo = (double)ir_int(op, A_LO), hi = (double)ir_int(op, A_HI), t = x / s, end = fmin(fmax(t, lo), hi);
     if (str_eq(ir_text(op, A_FORM), "msqe"))
         return (x - s * rint(end)) * (x - s * rint(end));
-    if (t != end)
+    if (t != end && !str_eq(ir_text(op, A_FORM), "sinreq"))
         return M_PI * M_PI * (x - s * end) * (x - s * end);
     return s * s * sin(M_PI * t) * sin(M_PI * t);
 }

@@ -19,7 +19,7 @@ static const CliOpt cli_opts[] = {
     { OPTS_COMMON, 0, { OPT_FLAG,   "help",     NULL,   NULL, NULL, 0, 0, AT_(help), "Show this help; -h, too." } },
     { OPTS_COMMON, 0, { OPT_FLAG,   "quiet",    NULL,   NULL, NULL, 0, 0, AT_(quiet), "Say only what went wrong." } },
     { OPTS_COMMON, 0, { OPT_FLAG,   "verbose",  NULL,   NULL, NULL, 0, 0, AT_(verbose), "Say what is going on inside." } },
-    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, NULL, 0, 0, AT_(method), "How weights and activations are quantized: float (not at all, the default), ptq (calibrated, not trained), qat, lsq, lsq+, quant-noise, qsin, msqe; docs/settings.md says what they are." } },
+    { OPTS_RECIPE, 1, { OPT_STRING, "method",   "M",    NULL, NULL, 0, 0, AT_(method), "How weights and activations are quantized: float (not at all, the default), ptq (calibrated, not trained), qat, lsq, lsq+, quant-noise, qsin, msqe, sinreq; docs/settings.md says what they are." } },
     { OPTS_RECIPE, 1, { OPT_STRING, "bits",     "wNaM", NULL, NULL, 0, 0, AT_(bits), "Bits of weights and activations, 2 to 8: w4a4, w8a8 (w32: float). Default w8a8 for a method that quantizes." } },
     { OPTS_RECIPE, 1, { OPT_LIST,   "layer",    "P=B",  NULL, NULL, 0, 0, AT_(layers), "Other bits for the layers that match P: 's0.*=w8a8', 'head=float'. Later ones win." } },
     { OPTS_RECIPE, 0, { OPT_STRING, "calibrate","C",    NULL, NULL, 0, 0, AT_(calibrate), "Short for --set calibrate=C: first ranges by max, percentile, mse or entropy." } },

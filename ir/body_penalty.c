@@ -3,6 +3,7 @@
  *   qsin    s^2 sin^2(pi t) inside the range, pi^2 (x - s r)^2 outside it (r: the nearest end): twice differentiable
  *           everywhere, and between 4 and pi^2 times msqe (Solodskikh, Chikin et al., ECCV 2022)
  *   msqe    (x - s rint(clip(t)))^2: the squared error of quantization, whose slope jumps between two codes
+ *   sinreq  s^2 sin^2(pi t) everywhere: blind to the ends of the range (SinReQ, Elthakeb et al. 2019)
  *
  * with t = x (1 / s). sin and cos of pi u for |u| <= 1/2 are polynomials, so every backend has the same bits.
  *
@@ -127,14 +128,32 @@ static KVal qsin_dx(const BodyCtx *c, const Point *p)
     return op2(c, K_MUL, p->step, choose(c, is_inside(c, p), inside, outside));
 }
 
-/* 2 s sin^2(pi t) - pi x sin(2 pi t) inside, -2 pi^2 r s (t - r) outside */
-static KVal qsin_dstep(const BodyCtx *c, const Point *p)
+/* s^2 sin^2(pi t) */
+static KVal sinreq_phi(const BodyCtx *c, const Point *p)
+{
+    KVal squared = op2(c, K_MUL, p->step, p->step);
+    return op2(c, K_MUL, squared, sine_squared(c, p->t));
+}
+
+static KVal sinreq_dx(const BodyCtx *c, const Point *p)
+{
+    return op2(c, K_MUL, p->step, scaled(c, sine_twice(c, p->t), M_PI));
+}
+
+/* 2 s sin^2(pi t) - pi x sin(2 pi t) */
+static KVal sinreq_dstep(const BodyCtx *c, const Point *p)
 {
     KVal twice_step = op2(c, K_ADD, p->step, p->step);
     KVal first = op2(c, K_MUL, twice_step, sine_squared(c, p->t));
     KVal factor = scaled(c, p->x, M_PI);
     KVal second = op2(c, K_MUL, factor, sine_twice(c, p->t));
-    KVal inside = op2(c, K_SUB, first, second);
+    return op2(c, K_SUB, first, second);
+}
+
+/* As sinreq inside, -2 pi^2 r s (t - r) outside. */
+static KVal qsin_dstep(const BodyCtx *c, const Point *p)
+{
+    KVal inside = sinreq_dstep(c, p);
     KVal far = scaled(c, op2(c, K_MUL, beyond(c, p), p->step), -2 * M_PI * M_PI);
     KVal outside = op2(c, K_MUL, far, nearest_end(c, p));
     return choose(c, is_inside(c, p), inside, outside);
@@ -173,6 +192,7 @@ static KVal msqe_dstep(const BodyCtx *c, const Point *p)
 static const Form forms[] = {
     { "qsin", qsin_phi, qsin_dx, qsin_dstep },
     { "msqe", msqe_phi, msqe_dx, msqe_dstep },
+    { "sinreq", sinreq_phi, sinreq_dx, sinreq_dstep },
 };
 
 /* ---- Bodies ------------------------------------------------------------------------------------------------------ */

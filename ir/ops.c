@@ -104,7 +104,7 @@ static const AttrDef attrs_NOISE[] = {
     INT_(BLOCK, 1, 1, DT_MAX_DIM, "neighbours, in logical order, that share a draw"),
     END_
 };
-#define PENALTY_     TEXT_(FORM, "qsin", "qsin|msqe", "which regularizer; see ir/body_penalty.c"), RANGE_, AXIS_
+#define PENALTY_     TEXT_(FORM, "qsin", "qsin|msqe|sinreq", "which regularizer; see ir/body_penalty.c"), RANGE_, AXIS_
 static const AttrDef attrs_PENALTY[]       = { PENALTY_, REDUCE_, END_ };
 static const AttrDef attrs_PENALTY_GRAD[]  = { PENALTY_, FLOAT_(SCALE, 1, 0, 0, "the factor"), END_ };
 static const AttrDef attrs_LSQ_INIT[]      = { HI_, BITS_, END_ };

@@ -29,6 +29,7 @@ METHODS = {
     "quant_noise": NOISE,
     "qsin": ("--method", "qsin", "--bits", "w4a4"),
     "msqe": ("--method", "msqe", "--bits", "w4a4"),
+    "sinreq": ("--method", "sinreq", "--bits", "w4a4"),
     "channel": (*LSQ, "--set", "grain=channel", "--set", "noise=0.5"),
     "offset": ("--method", "lsq+", "--bits", "w4a4", "--set", "offset=float"),
     "symmetric": ("--method", "qat", "--bits", "w4a4", "--set", "form=symmetric", "--set", "grain=channel"),

@@ -156,7 +156,8 @@ static void test_zero_points(void **state)
 static void test_penalties(void **state)
 {
     static const char *const forms[] = { "lo=-8, hi=7, scale=0.01", "lo=0, hi=255, scale=0.3",
-                                         "form=\"msqe\", lo=-2, hi=1", "form=\"msqe\", lo=-128, hi=127, scale=2" };
+                                         "form=\"msqe\", lo=-2, hi=1", "form=\"sinreq\", lo=-2, hi=1",
+                                         "form=\"msqe\", lo=-128, hi=127, scale=2" };
     Fixture                 *f = *state;
     for (int i = 0; i < 2 * DT_COUNT(forms); i++) {
         bool        rows = i % 2;

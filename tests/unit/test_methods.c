@@ -377,6 +377,7 @@ static const Case cases[] = {
     { "qsin", "noise=0.5", "s0.a.weight", STEP_TRAIN, "-8..7 step:step quant_noise 0.5/1(x, qdq.clip(x, grad_scale 0.1(step)), seed, step); penalty = penalty qsin(x, step)" },
     { "msqe", "", "s0.a.weight", STEP_TRAIN, "-8..7 step:step qdq.clip(x, grad_scale 0.1(step)); penalty = penalty msqe(x, step)" },
     { "msqe", "", "s0.a.weight", STEP_EVAL, "-8..7 step:step qdq(x, step)" },
+    { "sinreq", "", "s0.a.weight", STEP_TRAIN, "-8..7 step:step qdq.clip(x, grad_scale 0.1(step)); penalty = penalty sinreq(x, step)" },
     { "msqe", "", "s1.input", STEP_TRAIN, "-8..7 step:step qdq.clip(x, grad_scale 0.1(step)); penalty = penalty msqe(x, step)" },
 };
 /* clang-format on */

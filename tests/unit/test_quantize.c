@@ -244,7 +244,7 @@ static void test_bad_recipe(void **state)
     f->recipe = (Recipe){ .method = "lsk", .weight_bits = 4, .act_bits = 4 };
     assert_false(fixture_run(f, fixture_graph(f, net), QUANTIZE));
     assert_has(fixture_said(f),
-               "insert-quantize: expected float, ptq, qat, lsq, lsq+, quant-noise, qsin or msqe, found 'lsk'");
+               "insert-quantize: expected float, ptq, qat, lsq, lsq+, quant-noise, qsin, msqe or sinreq, found 'lsk'");
     assert_has(fixture_said(f), "did you mean lsq or lsq+?");
 }
 

@@ -267,38 +267,17 @@ static void test_penalties(void **state)
     static const double ds[] = { -15.791367, 1.190887, 0.267596, -0.986960, -8.882644 };
     static const double msqe[] = { 0.16, 0.01, 0.01, 0.0025, 0.2025 };
     static const double msqe_dx[] = { -0.8, 0.2, 0.2, 0.1, 0.9 }, msqe_ds[] = { -1.6, 0.4, 0, -0.1, -0.9 };
-    static const char   body[] =
-        "  %0 = input \"x\" : f32[5x1]\n  %1 = input \"s\" : f32[5]\n  %2 = input \"g\" : f32[]\n"
-        "  %3 = " PENALTY("penalty", "qsin", "%0, %1") "  %4 = " SLOPE("qsin") "  %5 = " PENALTY(
-            "penalty_grad_step", "qsin",
-            "%0, %1, %2") "  %6 = " PENALTY("penalty", "msqe",
-                                            "%0, %1") "  %7 = " SLOPE("msqe") "  %8 = " PENALTY("penalty_grad_step",
-                                                                                                "msqe",
-                                                                                                "%0, %1, %2") "  "
-                                                                                                              "output "
-                                                                                                              "%3 "
-                                                                                                              "\"phi\""
-                                                                                                              "\n  "
-                                                                                                              "output "
-                                                                                                              "%4 "
-                                                                                                              "\"dx\"\n"
-                                                                                                              "  "
-                                                                                                              "output "
-                                                                                                              "%5 "
-                                                                                                              "\"ds\"\n"
-                                                                                                              "  "
-                                                                                                              "output "
-                                                                                                              "%6 "
-                                                                                                              "\"msqe\""
-                                                                                                              "\n  "
-                                                                                                              "output "
-                                                                                                              "%7 "
-                                                                                                              "\"msqe_"
-                                                                                                              "dx\"\n  "
-                                                                                                              "output "
-                                                                                                              "%8 "
-                                                                                                              "\"msqe_"
-                                                                                                              "ds\"\n";
+    /* clang-format off */
+    static const char body[] = "  %0 = input \"x\" : f32[5x1]\n  %1 = input \"s\" : f32[5]\n  %2 = input \"g\" : f32[]\n"
+                               "  %3 = " PENALTY("penalty", "qsin", "%0, %1")
+                               "  %4 = " SLOPE("qsin")
+                               "  %5 = " PENALTY("penalty_grad_step", "qsin", "%0, %1, %2")
+                               "  %6 = " PENALTY("penalty", "msqe", "%0, %1")
+                               "  %7 = " SLOPE("msqe")
+                               "  %8 = " PENALTY("penalty_grad_step", "msqe", "%0, %1, %2")
+                               "  output %3 \"phi\"\n  output %4 \"dx\"\n  output %5 \"ds\"\n"
+                               "  output %6 \"msqe\"\n  output %7 \"msqe_dx\"\n  output %8 \"msqe_ds\"\n";
+    /* clang-format on */
     const Given  in[] = { { "x", x }, { "s", s }, { "g", &g } };
     const Wanted out[] = { { "phi", phi, 1 },   { "dx", dx, 1 },           { "ds", ds, 1 },
                            { "msqe", msqe, 1 }, { "msqe_dx", msqe_dx, 1 }, { "msqe_ds", msqe_ds, 1 } };
