@@ -1,6 +1,6 @@
 /* method_qat.c: ranges that follow the values (Jacob et al., CVPR 2018, section 3).
  *
- *   weights   step = max|w| / hi of this step's weights
+ *   weights   step = max|w| / hi of this step's weights; with 2 and 3 bits from their mean magnitude
  *   inputs    a moving average of each batch's largest (and smallest) value, in states NAME.max (and NAME.min). A step
  *             uses the range as the steps before left it, so that the batch's own extremes are found in the kernel that
  *             makes the values, and no pass over memory is added. The first batch's range is taken whole.
@@ -11,10 +11,17 @@
  * Tested by tests/unit/test_quantize.c, test_quantizers.c and tests/golden. */
 #include "passes/quantize.h"
 
+#include <math.h>
+
+/* Of a few codes the largest weight leaves most others in code 0; the step is then that of the mean magnitude, as LSQ
+ * begins: 2 mean|w| / sqrt(hi). */
 static ValueId weight_step(Quantizing *z)
 {
-    ValueId most = quantizing_reduce(z, OP_REDUCE_MAXABS, 1);
-    return ir_emit(z->b, OP_MAX_STEP, IR_IN(most), AI(HI, z->info.hi));
+    double  hi = (double)z->info.hi;
+    bool    few = z->info.bits < 4;
+    ValueId end = few ? quantizing_reduce(z, OP_REDUCE_ABS, 2 * sqrt(hi) / quantizing_elems(z))
+                      : quantizing_reduce(z, OP_REDUCE_MAXABS, 1);
+    return ir_emit(z->b, OP_MAX_STEP, IR_IN(end), AI(HI, z->info.hi));
 }
 
 static bool is_frozen(const Quantizing *z)

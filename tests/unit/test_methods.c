@@ -525,9 +525,10 @@ static void test_mixed(void **state)
     f->ctx.step = STEP_TRAIN;
     set_recipe(f, "lsq", "s0.a:method=qat s1:weight.method=qsin s1:lambda=7 head:method=ptq stem:method=float");
     assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s0.b=w2a3"));
+    assert_true(recipe_add_layer(&f->a, &f->recipe, &f->d, "--layer", "s0.a=w3")); /* of few codes: the mean */
     Graph                   *g = quantize_graph(f, STEP_TRAIN, net);
     static const char *const wanted[][2] = {
-        { "s0.a.weight", "-7..7 qdq.code(x, max_step(reduce_maxabs(x)))" },
+        { "s0.a.weight", "-3..3 qdq.code(x, max_step(reduce_abs(x)))" },
         { "s0.a.input",
           "0..15 state:max qdq.code(x, max_step(max)); max := ema 0.01(max, reduce_max(reduce_max c(x)))" },
         { "s0.b.weight", "-2..1 step:step qdq(x, step)" },
