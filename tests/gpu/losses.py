@@ -21,7 +21,9 @@ class Run:
     def __init__(self, net, recipe, batch, steps, lr, reference, options=()):
         self.net, self.steps, self.reference = net, steps, reference
         self.args = (*recipe, "--batch", str(batch), "--max-steps", str(steps), "--lr", str(lr), "--schedule", "constant",
-                     "--no-augment", "--log-every", "1", "--seed", "3", *options)
+                     "--no-augment", "--log-every", "1", "--seed", "3",
+                     "--inspect-every", "0",  # its sums over weights follow their layout in memory
+                     *options)
 
     def losses(self, case, out, backend, *more):
         """Trains on `backend` in directory `out`."""
