@@ -395,7 +395,7 @@ static void test_everywhere(void **state)
         bool        any_layout;
     } rows[] = {
         { "--method=quant-noise --bits=w4a4", true },
-        { "--method=quant-noise --bits=w2a8 --set=noise-block=9 --set=grain=channel", true },
+        { "--method=quant-noise --bits=w4a8 --set=noise-block=9 --set=grain=channel", true },
         { "--method=lsq+ --bits=w4a4 --set=noise=0.5", false },
     };
     for (int32_t m = 0; m < DT_COUNT(rows); m++) {
