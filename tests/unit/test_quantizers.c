@@ -140,6 +140,24 @@ static void test_nudged_ranges(void **state)
     }
 }
 
+/* How the sums of one layer's codes become codes of the next: times both steps, over the next step, rounded once. With
+ * M = 0.0123 0.0456 / 0.0789 rounding twice, as some fixed-point code does, would give 1 for 70 and 2 for 211. */
+static void test_requantize_rounds_once(void **state)
+{
+    static const double acc[] = { 70, 71, 211, -211, 212, 123456 }, codes[] = { 0, 1, 1, -1, 2, 878 };
+    static const double step_x = 0.0123, step_w = 0.0456, step_y = 0.0789;
+    double              y[DT_COUNT(codes)];
+    static const char   body[] =
+        "  %0 = input \"acc\" : f32[6x1]\n  %1 = input \"sx\" : f32[]\n  %2 = input \"sw\" : f32[]\n"
+        "  %3 = input \"sy\" : f32[]\n  %4 = mul %1, %2 : f32[]\n  %5 = mul %0, %4 : f32[6x1]\n"
+        "  %6 = qdq %5, %3 {lo=-65536, hi=65535, bits=8} : f32[6x1]\n  output %6 \"y\"\n";
+    for (int32_t i = 0; i < DT_COUNT(codes); i++)
+        y[i] = codes[i] * step_y;
+    const Given  in[] = { { "acc", acc }, { "sx", &step_x }, { "sw", &step_w }, { "sy", &step_y } };
+    const Wanted out[] = { { "y", y, 1 } };
+    KNOWN(*state, body, in, out, 1e-6);
+}
+
 /* A range keeps the real 0, whatever was seen; one of nothing has a step that can be divided by. */
 static void test_ranges_of_one_side(void **state)
 {
@@ -420,6 +438,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         fixture_test(test_nudged_ranges),
+        fixture_test(test_requantize_rounds_once),
         fixture_test(test_ranges_of_one_side),
         fixture_test(test_lsq),
         fixture_test(test_other_forms),
