@@ -26,6 +26,10 @@ bool method_reads(const Method *m, SettingId id, uint32_t roles);
 /* Is the result of this op laid out as weights are, whatever it reads? (layout.c) */
 bool layout_makes_weight(OpCode op);
 
+/* Reports that `found` is none of the words, with the nearest, or else `else_help`. Always false. (recipe.c) */
+bool recipe_unknown_word(Arena *a, Diag *d, Loc at, const char *what, const char *const *words, int32_t n,
+                         const char *found, const char *else_help);
+
 /* ---- Pipeline: which passes run (pipeline.c) --------------------------------------------------------------------- */
 
 typedef struct PipelineRow {

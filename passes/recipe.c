@@ -47,22 +47,30 @@ static bool parse_sides(Diag *d, Loc place, const char *what, const char *whole,
     return false;
 }
 
+bool recipe_unknown_word(Arena *a, Diag *d, Loc at, const char *what, const char *const *words, int32_t n,
+                         const char *found, const char *else_help)
+{
+    Str all = str_new(a);
+    for (int32_t i = 0; i < n; i++)
+        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", words[i]);
+    diag_error(d, at, "%s: expected %s, found '%s'", what, all.s, found);
+    const char *near = str_nearest(a, found, words, n);
+    if (near[0] != 0)
+        diag_help(d, "did you mean %s?", near);
+    else
+        diag_help(d, "%s", else_help);
+    return false;
+}
+
 const Method *recipe_find_method(Arena *a, Diag *d, Loc at, const char *what, const char *name)
 {
     const char **names = ARENA_ARRAY(a, const char *, pass_n_methods);
-    Str          all = str_new(a);
     for (int32_t i = 0; i < pass_n_methods; i++) {
         names[i] = pass_methods[i].name;
         if (str_eq(names[i], name))
             return &pass_methods[i];
-        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < pass_n_methods ? ", " : " or ", names[i]);
     }
-    diag_error(d, at, "%s: expected %s, found '%s'", what, all.s, name);
-    const char *near = str_nearest(a, name, names, pass_n_methods);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
-    else
-        diag_help(d, "docs/settings.md says what they are");
+    recipe_unknown_word(a, d, at, what, names, pass_n_methods, name, "docs/settings.md says what they are");
     return NULL;
 }
 

@@ -52,16 +52,7 @@ static bool parse_word(Arena *a, Diag *d, Loc at, const char *what, SettingId id
     int32_t     n = 0;
     for (const char *w = s->choices; *w && n < DT_COUNT(words); w += strcspn(w, "|"), w += *w == '|')
         words[n++] = arena_strndup(a, w, strcspn(w, "|"));
-    Str all = str_new(a);
-    for (int32_t i = 0; i < n; i++)
-        str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", words[i]);
-    diag_error(d, at, "%s: expected %s, found '%s'", what, all.s, text);
-    const char *near = str_nearest(a, text, words, n);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
-    else
-        diag_help(d, "%s", s->doc);
-    return false;
+    return recipe_unknown_word(a, d, at, what, words, n, text, s->doc);
 }
 
 static bool parse_number(Diag *d, Loc at, const char *what, SettingId id, const char **text, double *out)
