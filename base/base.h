@@ -208,6 +208,8 @@ void diag_error(Diag *d, Loc at, const char *fmt, ...) DT_PRINTF(3, 4);
 void diag_warning(Diag *d, Loc at, const char *fmt, ...) DT_PRINTF(3, 4);
 void diag_note(Diag *d, Loc at, const char *fmt, ...) DT_PRINTF(3, 4); /* where the producer is, what was found */
 void diag_help(Diag *d, const char *fmt, ...) DT_PRINTF(2, 3);         /* what to do */
+/* "did you mean A or B?" when some of the words are near what was found, else `other` (NULL: nothing). */
+void diag_help_nearest(Diag *d, const char *found, const char *const *words, int32_t n, const char *other);
 #define LOC_NONE ((Loc){ NULL, 0 })
 
 /* A bug of ours: prints, lets the hook write IR and a reproducer, aborts. Never for a user's mistake. */

@@ -68,3 +68,12 @@ void diag_help(Diag *d, const char *fmt, ...)
     diag_say(d, "  ", LOC_NONE, "help", fmt, ap);
     va_end(ap);
 }
+
+void diag_help_nearest(Diag *d, const char *found, const char *const *words, int32_t n, const char *other)
+{
+    const char *near = str_nearest(&d->arena, found, words, n);
+    if (*near)
+        diag_help(d, "did you mean %s?", near);
+    else if (other)
+        diag_help(d, "%s", other);
+}

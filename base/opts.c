@@ -115,9 +115,7 @@ static bool set_choice(Parser *p, const OptDef *def, const char *text, void *fie
     for (int32_t i = 0; i < words.len; i++)
         str_printf(&list, "%s%s", i == 0 ? "" : i + 1 < words.len ? ", " : " or ", words.at[i]);
     bad_value(p, def, list.s, text);
-    const char *near = str_nearest(p->arena, text, words.at, words.len);
-    if (*near)
-        diag_help(p->diag, "did you mean %s?", near);
+    diag_help_nearest(p->diag, text, words.at, words.len, NULL);
     return false;
 }
 
@@ -203,10 +201,8 @@ static bool unknown_option(Parser *p, const char *word, const char *name)
     for (int32_t i = 0; i < p->count; i++)
         names[i] = arena_printf(p->arena, "--%s", p->defs[i].name);
     const char *wanted = arena_printf(p->arena, "--%s", name);
-    const char *near = str_nearest(p->arena, wanted, names, p->count);
     diag_error(p->diag, LOC_NONE, "unknown option: expected one of the options that --help lists, found '%s'", word);
-    if (*near)
-        diag_help(p->diag, "did you mean %s?", near);
+    diag_help_nearest(p->diag, wanted, names, p->count, NULL);
     return false;
 }
 
