@@ -5,7 +5,8 @@
  * Two emitting calls are never arguments of one call: C does not say which runs first, and the text of a kernel must
  * not depend on the compiler that built Detent.
  *
- * Quantizers are in body_quant.c and body_penalty.c, windows and rows in body_nest.c. Tested by tests/unit/test_body.c
+ * Quantizers are in body_quant.c and body_penalty.c, windows and rows in body_nest.c, activations in body_act.c, losses
+ * in body_loss.c. Tested by tests/unit/test_body.c
  * (each op against doubles and known answers). */
 #include "ir/body_impl.h"
 
@@ -78,15 +79,6 @@ int32_t body_dropout(BodyCtx *c, const KVal *in, KVal out[2])
     return one(out, choose(c, keep, scaled, number(c, 0)));
 }
 
-/* (exp(x - lse) - [c = label]) scale g */
-int32_t body_xent_grad(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    KVal p = kb_op1(c->b, K_EXP, op2(c, K_SUB, in[0], in[1]));
-    KVal is_label = op2(c, K_EQ, kb_index(c->b, c->out[1].at), in[2]);
-    KVal d = op2(c, K_SUB, p, kb_cvt(c->b, KT_F32, is_label));
-    return one(out, op2(c, K_MUL, times(c, d, attr_f32(c, A_SCALE)), in[3]));
-}
-
 /* ---- Batch norm -------------------------------------------------------------------------------------------------- */
 
 /* gamma / sqrt(var + eps) */
@@ -156,37 +148,6 @@ int32_t body_ema(BodyCtx *c, const KVal *in, KVal out[2])
     KVal now = times(c, in[1], attr_f32(c, A_SCALE));
     KVal step = op2(c, K_SUB, now, in[0]);
     return one(out, fma3(c, number(c, ir_float(self(c), A_MOMENTUM)), step, in[0]));
-}
-
-/* ---- Optimizer --------------------------------------------------------------------------------------------------- */
-
-/* g + decay p */
-static KVal decayed(const BodyCtx *c, KVal g, KVal p)
-{
-    float decay = attr_f32(c, A_DECAY);
-    return decay == 0 ? g : fma3(c, number(c, (double)decay), p, g);
-}
-
-/* momentum v + (g + decay p) */
-static KVal velocity(const BodyCtx *c, KVal v, KVal g, KVal p)
-{
-    float momentum = attr_f32(c, A_MOMENTUM);
-    KVal  now = decayed(c, g, p);
-    return momentum == 0 ? now : fma3(c, number(c, (double)momentum), v, now);
-}
-
-int32_t body_sgd_velocity(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    return one(out, velocity(c, in[0], in[1], in[2]));
-}
-
-/* p - lr u from p, g, v, lr */
-int32_t body_sgd_step(BodyCtx *c, const KVal *in, KVal out[2])
-{
-    float floor = attr_f32(c, A_FLOOR);
-    KVal  u = ir_int(self(c), A_NESTEROV) ? velocity(c, in[2], in[1], in[0]) : in[2];
-    KVal  p = fma3(c, kb_op1(c->b, K_NEG, in[3]), u, in[0]);
-    return one(out, floor == 0 ? p : at_least(c, p, floor));
 }
 
 /* ---- Reductions: what is summed ---------------------------------------------------------------------------------- */

@@ -64,4 +64,50 @@ static inline KVal at_least(const BodyCtx *c, KVal x, float least)
     return choose(c, op2(c, K_GT, l, x), l, x);
 }
 
+/* ---- Coordinates, for nests ------------------------------------------------------------------------------------ */
+
+static inline int64_t in_dim(const BodyCtx *c, int32_t i, int32_t d)
+{
+    return ir_value(c->g, self(c)->in[i])->type.shape.dim[d];
+}
+
+static inline KVal op2_i(const BodyCtx *c, KOp op, KVal x, int64_t y)
+{
+    return op2(c, op, x, kb_i32(c->b, (int32_t)y));
+}
+static inline Coord fixed(int64_t at)
+{
+    return (Coord){ affine_const(at), KVAL_NONE };
+}
+
+/* Guards are joined; KVAL_NONE is always true. */
+static inline KVal both(const BodyCtx *c, KVal x, KVal y)
+{
+    return x == KVAL_NONE ? y : y == KVAL_NONE ? x : op2(c, K_AND, x, y);
+}
+
+static inline KVal coord_value(const BodyCtx *c, Coord at)
+{
+    KVal whole = kb_index(c->b, at.at);
+    return at.dyn == KVAL_NONE ? whole : op2(c, K_ADD, whole, at.dyn);
+}
+
+/* at factor + add */
+static inline Coord coord_step(const BodyCtx *c, Coord at, int64_t factor, Affine add)
+{
+    Coord to = { affine_add(affine_scale(at.at, factor), add), at.dyn };
+    if (at.dyn != KVAL_NONE && factor != 1)
+        to.dyn = op2_i(c, K_MUL, at.dyn, factor);
+    return to;
+}
+
+/* 0 <= at < size, as far as `below` (it may be negative) and `above` (it may be too large) ask for it. */
+static inline KVal inside(const BodyCtx *c, Coord at, int64_t size, bool below, bool above)
+{
+    KVal value = below || above ? coord_value(c, at) : KVAL_NONE;
+    KVal low = below ? op2_i(c, K_GE, value, 0) : KVAL_NONE;
+    KVal high = above ? op2_i(c, K_LT, value, size) : KVAL_NONE;
+    return both(c, low, high);
+}
+
 #endif

@@ -11,52 +11,6 @@
  * Tested by tests/unit/test_body.c (against plain loops over images). */
 #include "ir/body_impl.h"
 
-/* ---- Helpers ---------------------------------------------------------------------------------------------------- */
-
-static int64_t in_dim(const BodyCtx *c, int32_t i, int32_t d)
-{
-    return ir_value(c->g, self(c)->in[i])->type.shape.dim[d];
-}
-
-static KVal op2_i(const BodyCtx *c, KOp op, KVal x, int64_t y)
-{
-    return op2(c, op, x, kb_i32(c->b, (int32_t)y));
-}
-static Coord fixed(int64_t at)
-{
-    return (Coord){ affine_const(at), KVAL_NONE };
-}
-
-/* Guards are joined; KVAL_NONE is always true. */
-static KVal both(const BodyCtx *c, KVal x, KVal y)
-{
-    return x == KVAL_NONE ? y : y == KVAL_NONE ? x : op2(c, K_AND, x, y);
-}
-
-static KVal coord_value(const BodyCtx *c, Coord at)
-{
-    KVal whole = kb_index(c->b, at.at);
-    return at.dyn == KVAL_NONE ? whole : op2(c, K_ADD, whole, at.dyn);
-}
-
-/* at factor + add */
-static Coord coord_step(const BodyCtx *c, Coord at, int64_t factor, Affine add)
-{
-    Coord to = { affine_add(affine_scale(at.at, factor), add), at.dyn };
-    if (at.dyn != KVAL_NONE && factor != 1)
-        to.dyn = op2_i(c, K_MUL, at.dyn, factor);
-    return to;
-}
-
-/* 0 <= at < size, as far as `below` (it may be negative) and `above` (it may be too large) ask for it. */
-static KVal inside(const BodyCtx *c, Coord at, int64_t size, bool below, bool above)
-{
-    KVal value = below || above ? coord_value(c, at) : KVAL_NONE;
-    KVal low = below ? op2_i(c, K_GE, value, 0) : KVAL_NONE;
-    KVal high = above ? op2_i(c, K_LT, value, size) : KVAL_NONE;
-    return both(c, low, high);
-}
-
 /* ---- Windows: from the output to its taps ------------------------------------------------------------------------ */
 
 /* One spatial dimension (2: height, 3: width) of a pooling op. */
@@ -392,16 +346,21 @@ int32_t body_pick(BodyCtx *c, const KVal *in, KVal out[2])
     return one(out, load_label(c, &valid));
 }
 
-/* 1 where x[k] <= x[label] for every k, which no NaN is. */
+/* 1 where fewer than `best` of the x[k] are not <= x[label]; no NaN is. For 1: where x[k] <= x[label] for every k. */
 int32_t body_correct(BodyCtx *c, const KVal *in, KVal out[2])
 {
     (void)in;
-    KVal    valid, label = load_label(c, &valid);
+    KVal    valid, label = load_label(c, &valid), fits;
+    int64_t best = ir_int(self(c), A_K);
     int32_t axis = c->axis(c, "k", in_dim(c, 0, 1));
     kb_loop(c->b, axis);
-    KVal fits = kb_cvt(c->b, KT_I32, op2(c, K_LE, load_class(c, axis), label));
-    KVal all = kb_acc(c->b, KACC_MIN, fits);
+    KVal below = kb_cvt(c->b, KT_I32, op2(c, K_LE, load_class(c, axis), label));
+    KVal all = kb_acc(c->b, best == 1 ? KACC_MIN : KACC_SUM, below);
     kb_end(c->b);
-    KVal correct = op2(c, K_AND, valid, op2_i(c, K_GT, all, 0));
+    if (best == 1)
+        fits = op2_i(c, K_GT, all, 0);
+    else
+        fits = op2_i(c, K_GT, all, in_dim(c, 0, 1) - best);
+    KVal correct = op2(c, K_AND, valid, fits);
     return one(out, kb_cvt(c->b, KT_F32, correct));
 }

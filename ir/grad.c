@@ -5,8 +5,8 @@
  * Notation: y = op(x, ...); dx is d loss / d x. A rule copies the Value it looks at: emitting moves the vector of
  * values.
  *
- * Quantizers are in grad_quant.c, the primitives of batch norm in grad_norm.c. Tested by tests/unit/test_autodiff.c
- * (structure) and, numerically, by the op matrix. */
+ * Quantizers are in grad_quant.c, the primitives of batch norm in grad_norm.c, activations and losses in grad_act.c.
+ * Tested by tests/unit/test_autodiff.c (structure) and, numerically, by the op matrix. */
 #include "ir/grad_impl.h"
 
 /* ---- Helpers ----------------------------------------------------------------------------------------------------- */
@@ -53,7 +53,9 @@ static const char *kept_dims(Shape from, Shape to, int64_t axis)
         return axis == 1 ? "c" : axis == 0 ? "o" : NULL;
     if (to.rank == 2 && from.rank == 2)
         return to.dim[1] == 1 ? "n" : NULL;
-    return from.rank == 4 && to.rank == 4 && to.dim[1] == from.dim[1] && to.dim[2] == 1 && to.dim[3] == 1 ? "nc" : NULL;
+    if (from.rank != 4 || to.rank != 4 || to.dim[2] != 1 || to.dim[3] != 1)
+        return NULL;
+    return to.dim[1] == from.dim[1] ? "nc" : to.dim[1] == 1 ? "n" : NULL;
 }
 
 /* An operand that was broadcast gets the sum of the gradients of its copies. */
@@ -69,6 +71,8 @@ void grad_add_summed(GradCtx *c, const Value *v, ValueId input, ValueId g, int64
             return;
         }
         g = ir_emit(c->b, OP_REDUCE_SUM, IR_IN(g), AT(KEEP, keep));
+        if (grad_shape(c, g).rank < to.rank) /* one number a sample: [N, 1] */
+            g = ir_emit(c->b, OP_RESHAPE, IR_IN(g), AI(CHANNELS, 1), AI(H, 1), AI(W, 1));
     }
     c->add(c, input, g);
 }
@@ -269,32 +273,4 @@ void grad_reduce_sum(GradCtx *c, ValueId id, ValueId dy)
            ir_emit(c->b, OP_BROADCAST, IR_IN(dy), AF(SCALE, scale), AI(CHANNELS, s.dim[1]), AI(H, h), AI(W, w),
                    AI(AXIS, str_eq(ir_text(&v, A_KEEP), "o") ? 0 : 1),
                    AI(COUNT, kept.rank < 2 ? s.dim[0] : 0))); /* dy has lost N */
-}
-
-/* ---- Losses ------------------------------------------------------------------------------------------------------ */
-
-/* loss = 1/N sum (logsumexp(x) - x[label]): dx = (softmax(x) - [c = label]) dy / N. */
-void grad_xent(GradCtx *c, ValueId id, ValueId dy)
-{
-    const Value   v = grad_value(c, id);
-    const ValueId logits = v.in[0], labels = v.in[1];
-    if (!c->wants(c, logits))
-        return;
-    const double n = (double)grad_shape(c, logits).dim[0];
-    ValueId      lse = ir_emit(c->b, OP_LOGSUMEXP, IR_IN(logits));
-    c->add(c, logits, ir_emit(c->b, OP_XENT_GRAD, IR_IN(logits, lse, labels, dy), AF(SCALE, 1.0 / n)));
-}
-
-/* loss = 1/n sum (x - t)^2: dx = 2/n (x - t) dy, dt = -dx. */
-void grad_mse(GradCtx *c, ValueId id, ValueId dy)
-{
-    const Value  v = grad_value(c, id);
-    const double factor = 2.0 / (double)shape_elems(grad_shape(c, v.in[0]));
-    for (int32_t i = 0; i < 2; i++) {
-        if (!c->wants(c, v.in[i]))
-            continue;
-        ValueId diff = ir_emit(c->b, OP_SUB, IR_IN(v.in[i], v.in[1 - i]));
-        ValueId scaled = ir_emit(c->b, OP_SCALE, IR_IN(diff), AF(SCALE, factor));
-        c->add(c, v.in[i], ir_emit(c->b, OP_MUL, IR_IN(scaled, dy)));
-    }
 }

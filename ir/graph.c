@@ -349,10 +349,9 @@ void ir_assign(Builder *b, ValueId leaf, ValueId v)
 
 const char *step_kind_name(StepKind k)
 {
-    static const char *const names[STEP_COUNT] = { [STEP_TRAIN] = "train",
-                                                   [STEP_EVAL] = "eval",
-                                                   [STEP_INIT] = "init",
-                                                   [STEP_OBSERVE] = "observe",
-                                                   [STEP_INSPECT] = "inspect" };
+    static const char *const names[STEP_COUNT] = {
+        [STEP_TRAIN] = "train",     [STEP_EVAL] = "eval",       [STEP_INIT] = "init",
+        [STEP_OBSERVE] = "observe", [STEP_INSPECT] = "inspect", [STEP_REESTIMATE] = "reestimate"
+    };
     return names[k];
 }

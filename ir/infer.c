@@ -2,7 +2,7 @@
  *
  * The same rules run when a value is made (a mistake in a network is reported at the user's line) and in the verifier
  * (a mistake of a pass). Inference knows logical shapes alone: results are in LAYOUT_ROWS until the layout pass says
- * otherwise. Layers are in infer_layers.c.
+ * otherwise. Layers are in infer_layers.c, losses in infer_loss.c.
  *
  * Tested by tests/unit/test_ir.c. */
 #include "ir/infer_impl.h"
@@ -106,7 +106,7 @@ bool infer_eltwise(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
 static const struct {
     const char *name;
     char        how;
-} rest_rules[OP_COUNT][3] = {
+} rest_rules[OP_COUNT][5] = {
     [OP_DROPOUT] = { { "seed", 'u' }, { "step", 'u' } },
     [OP_QDQ] = { { "step", 'b' }, { "zero", 'b' } },
     [OP_QDQ_GRAD_X] = { { "step", 'b' }, { "g", '=' }, { "zero", 'b' } },
@@ -117,17 +117,34 @@ static const struct {
     [OP_PENALTY_GRAD_X] = { { "step", 'b' }, { "g", 's' } },
     [OP_PENALTY_GRAD_STEP] = { { "step", 'b' }, { "g", 's' } },
     [OP_RELU_GRAD] = { { "g", '=' } },
+    [OP_RELU6_GRAD] = { { "g", '=' } },
+    [OP_LEAKY_RELU_GRAD] = { { "g", '=' } },
+    [OP_SIGMOID_GRAD] = { { "g", '=' } },
+    [OP_SILU_GRAD] = { { "g", '=' } },
+    [OP_HARD_SIGMOID_GRAD] = { { "g", '=' } },
+    [OP_HARD_SWISH_GRAD] = { { "g", '=' } },
+    [OP_L1_GRAD] = { { "target", '=' }, { "g", 's' } },
+    [OP_CHARBONNIER_GRAD] = { { "target", '=' }, { "g", 's' } },
+    [OP_ASYMMETRIC_GRAD] = { { "target", '=' }, { "g", 's' } },
     [OP_SGD_VELOCITY] = { { "g", '=' }, { "p", '=' } },
     [OP_SGD_STEP] = { { "g", '=' }, { "v", '=' }, { "lr", 's' } },
+    [OP_DECAYED] = { { "p", '=' } },
+    [OP_SQUARE_EMA] = { { "now", '=' } },
+    [OP_ADAM_STEP] = { { "m", '=' }, { "v", '=' }, { "rate", 's' }, { "root", 's' }, { "lr", 's' } },
+    [OP_RMS_GRAD] = { { "v", '=' } },
+    [OP_ADADELTA] = { { "v", '=' }, { "d", '=' } },
+    [OP_TOTAL] = { { "an operand", 's' } }, /* all of them */
+    [OP_LERP] = { { "now", '=' }, { "rate", 's' } },
 };
 
 static bool want_rest(const Rule *r, Type x)
 {
     const Value *v = r->v;
     for (int32_t i = 1; i < v->n_in; i++) {
-        const char *name = rest_rules[v->op][i - 1].name;
+        int32_t     rule = v->op == OP_TOTAL ? 0 : i - 1;
+        const char *name = rest_rules[v->op][rule].name;
         bool        ok = false;
-        switch (rest_rules[v->op][i - 1].how) {
+        switch (rest_rules[v->op][rule].how) {
         case '=':
             ok = want_type(r, i, name, x, "the type of the first operand");
             break;
@@ -165,6 +182,10 @@ bool infer_same(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
         return false;
     if (v->op == OP_DROPOUT && !(ir_float(v, A_P) < 1))
         return fail(&r, "p is %g, expected a probability below 1: nothing would be left", ir_float(v, A_P));
+    if (v->op == OP_TOTAL && x.shape.rank > 0)
+        return fail(&r, "the first operand is %s, expected a scalar", type_name(&r, x));
+    if (v->op == OP_ADAM_STEP && v->n_in < 6 && ir_float(v, A_DECAY) != 0)
+        return fail(&r, "decay is %g, expected lr as a sixth operand", ir_float(v, A_DECAY));
     return result(&r, x);
 }
 
@@ -258,43 +279,7 @@ bool infer_shortcut_grad(const Graph *g, const Value *v, Type *out, Diag *d, Loc
     return result(&r, image_type(n, channels, h, w));
 }
 
-/* ---- Losses, metrics, reductions ------------------------------------------------------------------------------- */
-
-static bool want_labels(const Rule *r, int32_t i)
-{
-    return want_type(r, i, "labels", matrix_type(DTYPE_I32, in_dim(r, 0, 0), 1), "one class for each row");
-}
-
-bool infer_xent(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
-{
-    Rule r = RULE;
-    return want_rank(&r, 0, "logits", DTYPE_F32, 2, "N,C") && want_labels(&r, 1) && result(&r, scalar_type(DTYPE_F32));
-}
-
-bool infer_mse(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
-{
-    Rule r = RULE;
-    if (in_type(&r, 0).dtype != DTYPE_F32)
-        return fail(&r, "x is %s, expected f32", type_name(&r, in_type(&r, 0)));
-    return want_type(&r, 1, "target", in_type(&r, 0), "the type of x") && result(&r, scalar_type(DTYPE_F32));
-}
-
-bool infer_row(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
-{
-    Rule r = RULE;
-    return want_rank(&r, 0, "logits", DTYPE_F32, 2, "N,C") && (v->n_in == 1 || want_labels(&r, 1)) &&
-           result(&r, matrix_type(DTYPE_F32, in_dim(&r, 0, 0), 1));
-}
-
-bool infer_first(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
-{
-    Rule r = RULE;
-    if (!want_rank(&r, 0, "logits", DTYPE_F32, 2, "N,C"))
-        return false;
-    Type row = matrix_type(DTYPE_F32, in_dim(&r, 0, 0), 1);
-    return want_type(&r, 1, "lse", row, "one number for each row") && want_labels(&r, 2) &&
-           want_type(&r, 3, "g", scalar_type(DTYPE_F32), "a scalar") && result(&r, in_type(&r, 0));
-}
+/* ---- Reductions ------------------------------------------------------------------------------------------------ */
 
 /* What is left of x when all but the kept dimensions are summed. */
 static bool kept_type(const Rule *r, Shape x, const char *keep)

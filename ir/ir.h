@@ -32,14 +32,15 @@ typedef int32_t ValueId;
 
 /* What a step is for: one network gives three graphs that share params and states. */
 typedef enum StepKind {
-    STEP_TRAIN,   /* forward with batch statistics, backward, optimizer */
-    STEP_EVAL,    /* forward with running statistics */
-    STEP_INIT,    /* forward of the first batch that gives each step size its first value */
-    STEP_OBSERVE, /* forward in float with running statistics; hands what quantizers would read to the host */
-    STEP_INSPECT, /* forward as in an evaluation; hands to the host how well each quantizer does */
+    STEP_TRAIN,      /* forward with batch statistics, backward, optimizer */
+    STEP_EVAL,       /* forward with running statistics */
+    STEP_INIT,       /* forward of the first batch that gives each step size its first value */
+    STEP_OBSERVE,    /* forward in float with running statistics; hands what quantizers would read to the host */
+    STEP_INSPECT,    /* forward as in an evaluation; hands to the host how well each quantizer does */
+    STEP_REESTIMATE, /* forward with batch statistics, whose mean over some batches the running ones become */
     STEP_COUNT
 } StepKind;
-const char *step_kind_name(StepKind k); /* "train", "eval", "init", "observe", "inspect" */
+const char *step_kind_name(StepKind k); /* "train", "eval", "init", "observe", "inspect", "reestimate" */
 
 /* ---- Types ----------------------------------------------------------------------------------------------------- */
 
@@ -96,13 +97,23 @@ typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_TEXT, ATTR_BOOL, ATTR_PADS } 
     X(ROLE, "role", ATTR_TEXT)   /* "weight" or "act" */                                                               \
     X(ROW, "row", ATTR_INT)      /* which recipe row made it */                                                        \
     X(AXIS, "axis", ATTR_INT)    /* which dimension a rank-1 operand runs along */                                     \
-    X(INIT, "init", ATTR_TEXT)   /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */      \
+    X(BEGIN, "begin", ATTR_INT)  /* of a slice: the first channel, negative: zeros before it */                        \
+    X(FACTOR, "factor", ATTR_INT)                                                                                      \
+    X(BILINEAR, "bilinear", ATTR_BOOL)                                                                                 \
+    X(INIT, "init", ATTR_TEXT) /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */        \
     X(FAN, "fan", ATTR_INT)                                                                                            \
     X(VALUE, "value", ATTR_FLOAT) /* const, and init="value" */                                                        \
     X(GROUP, "group", ATTR_TEXT)  /* optimizer group of a param: weight, bias, norm, step, offset */                   \
     X(DECAY, "decay", ATTR_FLOAT)                                                                                      \
     X(NESTEROV, "nesterov", ATTR_BOOL)                                                                                 \
-    X(FLOOR, "floor", ATTR_FLOAT) /* lower bound kept by an update */
+    X(FLOOR, "floor", ATTR_FLOAT) /* lower bound kept by an update */                                                  \
+    X(LIMIT, "limit", ATTR_FLOAT) /* of a gradient that is clipped */                                                  \
+    X(WARM, "warm", ATTR_BOOL)    /* an average that begins fast */                                                    \
+    X(TEMPERATURE, "temperature", ATTR_FLOAT)                                                                          \
+    X(K, "k", ATTR_INT)                   /* how many best answers count */                                            \
+    X(SLOPE, "slope", ATTR_FLOAT)         /* of an activation below 0 */                                               \
+    X(SMOOTHING, "smoothing", ATTR_FLOAT) /* share of a label that all classes get alike */                            \
+    X(ALPHA, "alpha", ATTR_FLOAT)         /* weight of one side of an asymmetric loss */
 
 typedef enum AttrId {
 #define X(id, text, kind) A_##id,
@@ -153,6 +164,8 @@ typedef enum Traits {
     T_EXACT = 1 << 11, /* result lies on a grid: compared by equality */
     T_INIT = 1 << 12,  /* computes the first value of a state from the first batch */
     T_STOP = 1 << 13,  /* a constant to whoever differentiates, whatever it was computed from */
+    T_FOLD = 1 << 14,  /* a kernel of its own: over all points of input 0, for each channel as many sums as the result
+                          [C,1,R,S] has taps, in one walk */
 } Traits;
 
 /* Result type from inputs and attributes. False: reported at `at`, first word the op's name. */
@@ -160,7 +173,7 @@ typedef bool (*InferFn)(const Graph *g, const Value *v, Type *out, Diag *d, Loc 
 /* Adds gradients of inputs with grad_add(). dy has the type of the value. */
 typedef void (*GradFn)(GradCtx *c, ValueId v, ValueId dy);
 /* ELTWISE: in[i] is input i at this point; the result. REDUCE: returns how many sums; out[] what is added up at this
- * point. NEST: in is NULL, loads by body_load(). */
+ * point. NEST and FOLD: in is NULL, loads by body_load(). FOLD: at a point of input 0; sums go to c->sums. */
 typedef int32_t (*BodyFn)(BodyCtx *c, const KVal *in, KVal out[2]);
 /* REDUCE: the result from the sums; in[i] is input i if it has the kept shape, else KVAL_NONE. */
 typedef KVal (*FinalFn)(BodyCtx *c, const KVal *in, const KVal *sum);
@@ -366,6 +379,7 @@ struct BodyCtx {
     KVal (*load)(BodyCtx *c, int32_t i, const Coord *at, KVal guard);
     /* a new seq axis for a loop */
     int32_t (*axis)(BodyCtx *c, const char *name, int64_t extent);
+    KVal *sums; /* FOLD: the body makes accumulators and puts them here, in the order of the taps */
 };
 
 /* ---- Text, checks, diff ---------------------------------------------------------------------------------------- */

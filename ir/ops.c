@@ -62,6 +62,12 @@ static const AttrDef attrs_STATE[] = {
 };
 static const AttrDef attrs_CONST[]         = { FLOAT_REQ(VALUE, 0, 0, "the number"), END_ };
 static const AttrDef attrs_CONV[]          = { CONV_, END_ };
+static const AttrDef attrs_CONV_TRANSPOSE[] = { STRIDE_, PADS_("cut off the result: top, left, bottom, right"), END_ };
+static const AttrDef attrs_DEPTHWISE[]        = { STRIDE_, PADS_("zeros around the image: top, left, bottom, right"), END_ };
+static const AttrDef attrs_DEPTHWISE_GRAD_X[] = { STRIDE_, PADS_("zeros around the image"), TARGET_HW_, END_ };
+static const AttrDef attrs_DEPTHWISE_GRAD_W[] = {
+    STRIDE_, PADS_("zeros around the image"), INT_REQ(KERNEL, 1, MAX_WINDOW, "window, square"), END_
+};
 static const AttrDef attrs_CONV_GRAD_X[]   = { CONV_, TARGET_HW_, END_ };
 static const AttrDef attrs_CONV_GRAD_W[]   = { CONV_, INT_REQ(KERNEL, 1, MAX_WINDOW, "window, square"), END_ };
 static const AttrDef attrs_BATCHNORM[]     = { EPS_, END_ };
@@ -80,8 +86,41 @@ static const AttrDef attrs_DROPOUT[] = {
     INT_(STREAM, 0, 0, UINT32_MAX, "random stream of this value"),
     END_
 };
+static const AttrDef attrs_MASK[] = {
+    INT_REQ(COUNT, 1, DT_MAX_DIM, "samples of the batch"),
+    FLOAT_REQ(P, 0, 1, "probability that a sample is dropped; below 1"),
+    INT_(STREAM, 0, 0, UINT32_MAX, "random stream of this value"),
+    END_
+};
+#define SMOOTHING_   FLOAT_(SMOOTHING, 0, 0, 1, "share of a label that all classes get alike; below 1")
+#define ROOT_EPS_    FLOAT_(EPS, 1e-6, 0, 1, "added under the root")
+#define ALPHA_       FLOAT_(ALPHA, 0.3, 0, 1, "weight where x is not below the target; 1 - alpha where it is")
+#define FACTOR_      FLOAT_(SCALE, 1, 0, 0, "the factor")
+static const AttrDef attrs_SLOPE[]         = { FLOAT_(SLOPE, 0.01, 0, 1, "factor of what is below 0"), END_ };
+static const AttrDef attrs_TOP[]           = { INT_(K, 1, 1, DT_MAX_DIM, "how many best answers count; at most the classes"), END_ };
+static const AttrDef attrs_XENT[]          = { SMOOTHING_, END_ };
+static const AttrDef attrs_XENT_GRAD[]     = { FACTOR_, SMOOTHING_, END_ };
+static const AttrDef attrs_ROOT[]          = { ROOT_EPS_, END_ };
+static const AttrDef attrs_ROOT_REDUCE[]   = { ROOT_EPS_, REDUCE_, END_ };
+static const AttrDef attrs_ROOT_GRAD[]     = { ROOT_EPS_, FACTOR_, END_ };
+static const AttrDef attrs_ASYMMETRIC[]    = { ALPHA_, END_ };
+static const AttrDef attrs_ASYM_REDUCE[]   = { ALPHA_, REDUCE_, END_ };
+static const AttrDef attrs_ASYM_GRAD[]     = { ALPHA_, FACTOR_, END_ };
 static const AttrDef attrs_SHORTCUT[]      = { STRIDE_, INT_REQ(CHANNELS, 1, DT_MAX_DIM, "channels of the result"), END_ };
 static const AttrDef attrs_SHORTCUT_GRAD[] = { STRIDE_, INT_REQ(CHANNELS, 1, DT_MAX_DIM, "channels of x"), TARGET_HW_, END_ };
+static const AttrDef attrs_SLICE[] = {
+    INT_(BEGIN, 0, -DT_MAX_DIM, DT_MAX_DIM, "channel of x that becomes the first; negative: zeros come before it"),
+    INT_REQ(CHANNELS, 1, DT_MAX_DIM, "channels of the result"),
+    END_
+};
+static const AttrDef attrs_PAD_IMAGE[] = {
+    { A_PAD, true, { 0 }, -DT_MAX_DIM, DT_MAX_DIM, NULL, "zeros added: top, left, bottom, right; negative: cut off" }, END_
+};
+static const AttrDef attrs_UPSAMPLE[] = {
+    INT_REQ(FACTOR, 1, MAX_WINDOW, "how many times as high and as wide"),
+    BOOL_(BILINEAR, false, "bilinear with half-pixel centres; false: nearest neighbours"),
+    END_
+};
 static const AttrDef attrs_REDUCE[]        = { REDUCE_, END_ };
 static const AttrDef attrs_EPS[]           = { EPS_, END_ };
 static const AttrDef attrs_COUNT[]         = { COUNT_, END_ };
@@ -114,6 +153,20 @@ static const AttrDef attrs_SGD[] = {
     BOOL_(NESTEROV, false, "look ahead by one momentum step"),
     FLOAT_(FLOOR, 0, 0, 1e30, "lower bound of the new value; 0: none"),
     END_
+};
+static const AttrDef attrs_DISTILL[]       = { FLOAT_(TEMPERATURE, 1, 1e-3, 1e6, "what logits are divided by"), END_ };
+static const AttrDef attrs_ADAM[] = {
+    FLOAT_(EPS, 1e-8, 0, 1, "added to the root"),
+    FLOAT_(DECAY, 0, 0, 1e6, "weight decay, times lr"),
+    FLOAT_(FLOOR, 0, 0, 1e30, "lower bound of the new value; 0: none"),
+    END_
+};
+static const AttrDef attrs_DECAY[]         = { FLOAT_REQ(DECAY, 0, 1e6, "weight decay"), END_ };
+static const AttrDef attrs_SQUARE_EMA[]    = { FLOAT_(MOMENTUM, 0.001, 0, 1, "weight of the new number"), END_ };
+static const AttrDef attrs_EPS_ROOT[]      = { FLOAT_(EPS, 1e-8, 0, 1, "keeps the divisor from 0"), END_ };
+static const AttrDef attrs_LIMIT[]         = { FLOAT_REQ(LIMIT, 0, 1e30, "the largest that is let through"), END_ };
+static const AttrDef attrs_EMA_RATE[] = {
+    FLOAT_REQ(DECAY, 0, 1, "weight of the old average"), BOOL_(WARM, false, "less at first"), END_
 };
 /* clang-format on */
 
@@ -355,7 +408,7 @@ static const char *hole_in(const OpInfo *info)
         return "a gradient, though marked T_NODIFF";
     if (info->surrogate && !info->grad)
         return "a surrogate without a gradient";
-    if ((t & (T_ELTWISE | T_REDUCE | T_NEST)) && !info->body)
+    if ((t & (T_ELTWISE | T_REDUCE | T_NEST | T_FOLD)) && !info->body)
         return "no body";
     if (info->body && (t & (T_COMPOSITE | T_LIBRARY | T_VIEW | T_EFFECT | T_LEAF)))
         return "a body that nothing would run";
@@ -363,7 +416,8 @@ static const char *hole_in(const OpInfo *info)
         return "no final body";
     if (info->final && !(t & T_REDUCE))
         return "a final body, though not marked T_REDUCE";
-    uint32_t kinds = t & (T_LEAF | T_ELTWISE | T_REDUCE | T_NEST | T_LIBRARY | T_VIEW | T_EFFECT | T_COMPOSITE);
+    uint32_t kinds =
+        t & (T_LEAF | T_ELTWISE | T_REDUCE | T_NEST | T_FOLD | T_LIBRARY | T_VIEW | T_EFFECT | T_COMPOSITE);
     if (kinds == 0 || (kinds & (kinds - 1)) != 0)
         return "not exactly one kind of execution among its traits";
     return NULL;
@@ -400,6 +454,7 @@ static const struct {
     { T_NEST, "nest of loops" }, { T_LIBRARY, "library call" }, { T_VIEW, "view of the same memory" },
     { T_EFFECT, "effect" },      { T_COMPOSITE, "composite" },  { T_RANDOM, "random" },
     { T_COMMUTES, "commutes" },  { T_EXACT, "exact grid" },     { T_INIT, "first batch only" },
+    { T_FOLD, "fold" },
 };
 
 static void doc_fallback(Str *out, const AttrDef *def)

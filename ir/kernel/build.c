@@ -64,7 +64,7 @@ int64_t kernel_extent(const Kernel *k, int32_t axis, int32_t row)
 bool kernel_has_reduction(const Kernel *k)
 {
     for (int32_t i = 0; i < k->body.len; i++)
-        if (k->insts.at[k->body.at[i]].op == K_ACC)
+        if (kop_accumulates(k->insts.at[k->body.at[i]].op))
             return true;
     return false;
 }
@@ -83,18 +83,34 @@ static bool has_vec_par(const Kernel *k)
     return k->vec >= 0 && k->axes[k->vec].kind == AXIS_PAR;
 }
 
+/* What a run of columns leaves behind, one number for each accumulator and column, should stay small beside what it
+ * reads. Many accumulators do not wait for each other: they need no lanes. */
+enum { LEAST_RUN = 32, LEAST_RUN_EACH = 4, MANY_ACCUMULATORS = LEAST_RUN / LEAST_RUN_EACH };
+
+static int32_t count_accumulators(const Kernel *k)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < k->body.len; i++)
+        n += kop_accumulates(k->insts.at[k->body.at[i]].op);
+    return n;
+}
+
 static int64_t chunks_by_rule(const Kernel *k, int32_t row)
 {
     enum { ELEMS_OF_A_CHUNK = 4096, MOST_CHUNKS = 512 }; /* a GPU wants thousands of threads at work */
-    int64_t c = has_vec_par(k) ? kernel_extent(k, k->vec, row) : 1;
-    int64_t chunks = dt_ceil_div(kernel_red_extent(k, row) * c, ELEMS_OF_A_CHUNK);
-    return dt_max64(1, dt_min64(chunks, MOST_CHUNKS));
+    int64_t c = has_vec_par(k) ? kernel_extent(k, k->vec, row) : 1, red = kernel_red_extent(k, row);
+    int64_t chunks = dt_min64(dt_ceil_div(red * c, ELEMS_OF_A_CHUNK), MOST_CHUNKS);
+    if (has_vec_par(k))
+        chunks = dt_min64(chunks, dt_ceil_div(red, dt_max64(LEAST_RUN, LEAST_RUN_EACH * count_accumulators(k))));
+    return dt_max64(1, chunks);
 }
 
 static int32_t lanes_by_rule(const Kernel *k)
 {
     if (!has_vec_par(k))
         return 64;
+    if (count_accumulators(k) > MANY_ACCUMULATORS)
+        return 1;
     int64_t c = 0;
     for (int32_t row = 0; row < kernel_rows(k); row++)
         c = dt_max64(c, kernel_extent(k, k->vec, row));
@@ -231,7 +247,7 @@ static bool is_pure(const Kernel *k, const KInst *in)
 {
     if (in->op == K_LOAD)
         return k->bufs.at[in->buf].mode == BUF_IN;
-    return in->op != K_STORE && in->op != K_ACC && in->op != K_LOOP;
+    return in->op != K_STORE && !kop_accumulates(in->op) && in->op != K_LOOP;
 }
 
 static bool same_inst(const KInst *x, const KInst *y)
@@ -389,6 +405,11 @@ KVal kb_acc(KBuilder *b, KAcc how, KVal v)
     in.arg[0] = v;
     in.imm.i = how;
     return kb_inst(b, in);
+}
+
+KVal kb_dot(KBuilder *b, KVal x, KVal y)
+{
+    return kb_op2(b, K_DOT, x, y);
 }
 
 /* The region of an open loop lives apart: the instructions, which would hold it, move as they grow. */

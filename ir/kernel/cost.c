@@ -64,6 +64,7 @@ static void cost_inst(Coster *c, KVal v, int64_t times)
         c->cost.transcendentals += times;
         break;
     case K_FMA:
+    case K_DOT:
         c->cost.flops += 2 * times;
         break;
     case K_ADD:

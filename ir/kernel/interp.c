@@ -293,6 +293,18 @@ static void run_acc_red(Machine *m, const Code *c)
     *a = c->combine(*a, *c->arg[0]);
 }
 
+static void run_dot_loop(Machine *m, const Code *c)
+{
+    (void)m;
+    c->dst->f = fmaf(c->arg[0]->f, c->arg[1]->f, c->dst->f);
+}
+
+static void run_dot_red(Machine *m, const Code *c)
+{
+    Cell *a = &m->totals[c->slot].lanes[m->lane];
+    a->f = fmaf(c->arg[0]->f, c->arg[1]->f, a->f);
+}
+
 static Cell sum_f32(Cell x, Cell y)
 {
     return (Cell){ .f = x.f + y.f };
@@ -416,10 +428,10 @@ static void fill_acc(Compiler *c, Code *to, const KInst *in)
 {
     Combine how = find_combine((KAcc)in->imm.i, in->type);
     to->combine = how.fn;
-    to->run = run_acc_loop;
+    to->run = in->op == K_DOT ? run_dot_loop : run_acc_loop;
     if (c->loops > 0)
         return;
-    to->run = run_acc_red;
+    to->run = in->op == K_DOT ? run_dot_red : run_acc_red;
     to->slot = c->m->n_totals++;
     c->m->totals[to->slot] = (Total){
         .dst = to->dst, .identity = how.identity, .lanes = ARENA_ARRAY(c->arena, Cell, c->k->lanes), .combine = how.fn
@@ -433,7 +445,7 @@ static void compile_loop(Compiler *c, const KInst *loop)
 {
     for (int32_t i = 0; i < loop->region.len; i++) {
         const KInst *in = &c->k->insts.at[loop->region.at[i]];
-        if (in->op != K_ACC)
+        if (!kop_accumulates(in->op))
             continue;
         *c->code = (Code){ .run = run_imm,
                            .next = c->code + 1,
@@ -478,6 +490,7 @@ static void compile_inst(Compiler *c, KVal v)
         fill_memory(c, to, in);
         break;
     case K_ACC:
+    case K_DOT:
         fill_acc(c, to, in);
         break;
     case K_CVT:
@@ -574,7 +587,7 @@ static int32_t count_accs(const Kernel *k)
 {
     int32_t n = 0;
     for (int32_t i = 0; i < k->insts.len; i++)
-        n += k->insts.at[i].op == K_ACC;
+        n += kop_accumulates(k->insts.at[i].op);
     return n;
 }
 

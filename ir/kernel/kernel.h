@@ -137,6 +137,7 @@ typedef struct KBuf {
     X(ACC, "acc", 1, KR_SAME)      /* acc.sum|min|max %v: inside a loop, over the innermost loop; at the top of the */ \
                                    /* body, over the red axes. Its value is the total, seen after the loop, or in */   \
                                    /* `final`. Starts at 0, +inf, -inf (i32: 0, INT32_MAX, INT32_MIN). */              \
+    X(DOT, "dot", 2, KR_F32)       /* dot %x, %y: acc.sum of x y, with one rounding each: total = fma(x, y, total) */  \
     X(LOOP, "loop", 0, KR_NONE)    /* loop c { ... }: the instructions of `region`, for each point of a seq axis */
 
 typedef enum KOp {
@@ -168,6 +169,12 @@ typedef struct KOpInfo {
 } KOpInfo;
 extern const KOpInfo k_ops[K_COUNT];
 
+/* Does it add up over the points of a loop, or of the red axes? */
+static inline bool kop_accumulates(KOp op)
+{
+    return op == K_ACC || op == K_DOT;
+}
+
 typedef enum KAcc { KACC_SUM, KACC_MIN, KACC_MAX } KAcc;
 
 typedef VEC(KVal) KRegion; /* instruction ids, in order */
@@ -180,7 +187,7 @@ typedef struct KInst {
         float    f;
         int32_t  i;
         uint32_t u;
-    } imm;          /* CONST (a bool in i), SEGF (column in i), LOOP (axis in i), ACC (KAcc in i) */
+    } imm;          /* CONST (a bool in i), SEGF (column in i), LOOP (axis in i), ACC (KAcc in i; DOT: KACC_SUM) */
     int32_t buf;    /* LOAD, STORE */
     Affine  addr;   /* LOAD, STORE, INDEX */
     KVal    dyn;    /* LOAD, STORE: i32 added to the address; KVAL_NONE */
@@ -223,7 +230,9 @@ typedef struct Kernel {
 
 /* Sets chunks and lanes as functions of extents alone (never of threads or width):
  * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 64: 1, >= 32: 2, >= 16: 4, else 8.
- * chunks: clamp(ceil(R * C / 4096), 1, 512). With segments `chunks` is decided for each row by the same rule. */
+ * chunks: clamp(ceil(R * C / 4096), 1, 512). Where a par axis is vec, runs have at least max(32, 4 n) elements, n the
+ * number of accumulators, and with n > 8 lanes is 1. With segments `chunks` is decided for each row by the same rule.
+ */
 void    kernel_choose_reduction(Kernel *k);
 int64_t kernel_chunks(const Kernel *k, int32_t row); /* of one segment row; row 0 without segments */
 int64_t kernel_extent(const Kernel *k, int32_t axis, int32_t row);
@@ -262,6 +271,7 @@ KVal kb_cvt(KBuilder *b, KType to, KVal x);
 KVal kb_bitcast(KBuilder *b, KType to, KVal x);
 KVal kb_philox(KBuilder *b, KVal seed_lo, KVal seed_hi, KVal stream, KVal substream, KVal index);
 KVal kb_acc(KBuilder *b, KAcc how, KVal v);
+KVal kb_dot(KBuilder *b, KVal x, KVal y);
 void kb_loop(KBuilder *b, int32_t axis); /* opens; kb_end closes */
 void kb_end(KBuilder *b);
 

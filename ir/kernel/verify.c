@@ -313,7 +313,7 @@ static void check_inst(Checker *c, KVal v)
         check_memory(c, v);
     else if (in->op == K_INDEX)
         check_axes_of_address(c, v);
-    else if (in->op == K_ACC)
+    else if (kop_accumulates(in->op))
         check_acc(c, v);
 }
 
@@ -347,7 +347,7 @@ static void check_region(Checker *c, const KRegion *region)
             continue;
         }
         check_inst(c, v);
-        c->seen[v] = c->k->insts.at[v].op == K_ACC ? SEEN_PENDING : SEEN_VISIBLE;
+        c->seen[v] = kop_accumulates(c->k->insts.at[v].op) ? SEEN_PENDING : SEEN_VISIBLE;
         vec_push(&c->scratch, &c->scope, v);
         if (c->k->insts.at[v].op == K_LOOP)
             check_loop(c, v);

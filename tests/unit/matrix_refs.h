@@ -4,7 +4,8 @@
  * A point rule gets the operands of an element-wise op at one element (broadcast already). A sum rule gives what a
  * reduction adds up there, a finish rule what becomes of the sums. Everything else walks its tensors itself.
  *
- * Quantizers are in matrix_refs_quant.inc. */
+ * Quantizers are in matrix_refs_quant.inc, what moves elements in matrix_refs_shape.inc, activations and losses in
+ * matrix_refs_act.inc and matrix_refs_loss.inc, windows in matrix_refs_window.inc. */
 #ifndef DETENT_TESTS_MATRIX_REFS_H
 #define DETENT_TESTS_MATRIX_REFS_H
 
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REF_MAX_INPUTS = 5 };
+enum { REF_MAX_INPUTS = 16 };
 
 typedef struct Ref {
     const Graph *g;
@@ -161,6 +162,7 @@ static double ref_dropout(const Value *v, const double *x)
     return draw < ir_float(v, A_P) * 0x1p32 ? 0 : x[0] / (1 - ir_float(v, A_P));
 }
 
+#include "tests/unit/matrix_refs_act.inc"
 #include "tests/unit/matrix_refs_quant.inc"
 
 static double ref_decayed(const Value *v, double g, double p)
@@ -176,6 +178,62 @@ static double ref_sgd_step(const Value *v, const double *x)
     double u = ir_int(v, A_NESTEROV) ? ref_decayed(v, x[1], x[0]) + F(MOMENTUM) * x[2] : x[2];
     double p = x[0] - x[3] * u;
     return F(FLOOR) != 0 && p < F(FLOOR) ? F(FLOOR) : p;
+}
+static double ref_decayed2(const Value *v, const double *x)
+{
+    return ref_decayed(v, x[0], x[1]);
+}
+static double ref_kl_term(const Value *v, const double *x)
+{
+    return (void)v, exp(x[2] - x[3]) * ((x[2] - x[3]) - (x[0] - x[1]));
+}
+static double ref_kl_grad(const Value *v, const double *x)
+{
+    return (exp(x[0] - x[1]) - exp(x[2] - x[3])) * F(SCALE) * x[4];
+}
+static double ref_square_ema(const Value *v, const double *x)
+{
+    return x[0] + F(MOMENTUM) * (x[1] * x[1] - x[0]);
+}
+static double ref_adam_step(const Value *v, const double *x)
+{
+    double p = F(DECAY) != 0 ? x[0] * (1 - x[5] * F(DECAY)) : x[0];
+    p -= x[3] * x[1] / (sqrt(x[2]) / x[4] + F(EPS));
+    return F(FLOOR) != 0 && p < F(FLOOR) ? F(FLOOR) : p;
+}
+static double ref_rms_grad(const Value *v, const double *x)
+{
+    return x[0] / (sqrt(x[1]) + F(EPS));
+}
+static double ref_adadelta(const Value *v, const double *x)
+{
+    return x[0] * sqrt((x[2] + F(EPS)) / (x[1] + F(EPS)));
+}
+static double ref_div(const Value *v, const double *x)
+{
+    return (void)v, x[0] / x[1];
+}
+static double ref_sqrt(const Value *v, const double *x)
+{
+    return (void)v, sqrt(x[0]);
+}
+static double ref_clip_factor(const Value *v, const double *x)
+{
+    double factor = F(LIMIT) / (sqrt(x[0]) + 1e-6);
+    return factor > 1 ? 1 : factor;
+}
+static double ref_clip_value(const Value *v, const double *x)
+{
+    return x[0] > F(LIMIT) ? F(LIMIT) : x[0] < -F(LIMIT) ? -F(LIMIT) : x[0];
+}
+static double ref_lerp(const Value *v, const double *x)
+{
+    return x[0] + x[2] * (F(SCALE) * x[1] - x[0]);
+}
+static double ref_ema_rate(const Value *v, const double *x)
+{
+    double warm = ir_int(v, A_WARM) ? 9 / (10 + x[0]) : 0;
+    return fmax(1 - F(DECAY), warm);
 }
 #undef I
 
@@ -237,6 +295,8 @@ KEEPING(ref_penalties_step, ref_penalty_grad_step, finish_scale)
 KEEPING(ref_count_clipped, ref_clipped, finish_scale)
 KEEPING(ref_squared_error, ref_square, finish_scale)
 KEEPING(ref_count_nonfinite, ref_nonfinite, finish_scale)
+KEEPING(ref_reduce_charbonnier, ref_charbonnier_term, finish_scale)
+KEEPING(ref_reduce_asymmetric, ref_asymmetric_term, finish_scale)
 /* clang-format on */
 #undef KEEPING
 
@@ -257,200 +317,7 @@ static void ref_bn_gamma(Ref *r)
     ref_reduce(r, "c", ref_bn_dgamma, finish_sum);
 }
 
-/* ---- Convolution, linear: y[n,k,oh,ow] = bias[k] + sum x[n,c,..] w[k,c,r,s], and what it is linear in
- * ----------------- */
-
-typedef struct RefConv {
-    int64_t n, c, h, w, k, cg, r, oh, ow, stride, groups;
-    int64_t pad[4];
-} RefConv;
-
-/* Calls f for each product of the convolution: indices of x, w and y. */
-#define REF_EACH_PRODUCT(d, X, W, Y, body)                                                                             \
-    for (int64_t n_ = 0; n_ < (d).n; n_++)                                                                             \
-        for (int64_t k_ = 0; k_ < (d).k; k_++)                                                                         \
-            for (int64_t p_ = 0; p_ < (d).oh * (d).ow; p_++)                                                           \
-                for (int64_t q_ = 0; q_ < (d).cg * (d).r * (d).r; q_++) {                                              \
-                    int64_t c_ = q_ / ((d).r * (d).r) + k_ / ((d).k / (d).groups) * (d).cg;                            \
-                    int64_t y_ = p_ / (d).ow * (d).stride + q_ / (d).r % (d).r - (d).pad[0];                           \
-                    int64_t x_ = p_ % (d).ow * (d).stride + q_ % (d).r - (d).pad[1];                                   \
-                    if (y_ < 0 || y_ >= (d).h || x_ < 0 || x_ >= (d).w)                                                \
-                        continue;                                                                                      \
-                    int64_t X = ((n_ * (d).c + c_) * (d).h + y_) * (d).w + x_;                                         \
-                    int64_t W = k_ * (d).cg * (d).r * (d).r + q_;                                                      \
-                    int64_t Y = (n_ * (d).k + k_) * (d).oh * (d).ow + p_;                                              \
-                    body;                                                                                              \
-                }
-
-static RefConv ref_conv_desc(const Ref *r, Shape x, Shape w, Shape y)
-{
-    RefConv d = { .n = x.dim[0],
-                  .c = x.dim[1],
-                  .h = 1,
-                  .w = 1,
-                  .k = w.dim[0],
-                  .cg = w.dim[1],
-                  .r = 1,
-                  .oh = 1,
-                  .ow = 1,
-                  .stride = 1,
-                  .groups = 1 };
-    if (x.rank == 4) {
-        d.h = x.dim[2], d.w = x.dim[3], d.r = w.dim[2], d.oh = y.dim[2], d.ow = y.dim[3];
-        d.stride = ref_attr(r, A_STRIDE);
-        d.groups = ref_attr(r, A_GROUPS);
-        memcpy(d.pad, ir_pads(r->v, A_PAD), sizeof(d.pad));
-    }
-    return d;
-}
-
-static void ref_zero(Ref *r)
-{
-    memset(r->out, 0, sizeof(double) * (size_t)shape_elems(r->out_s));
-}
-
-static void ref_conv(Ref *r)
-{
-    RefConv d = ref_conv_desc(r, r->s[0], r->s[1], r->out_s);
-    for (int64_t i = 0; i < shape_elems(r->out_s); i++)
-        r->out[i] = r->v->n_in == 3 ? r->in[2][i / (d.oh * d.ow) % d.k] : 0;
-    REF_EACH_PRODUCT(d, x, w, y, r->out[y] += r->in[0][x] * r->in[1][w])
-}
-/* Sums of codes are whole numbers far below 2^53; the product with the scale is one of single precision. */
-static void ref_conv_int(Ref *r)
-{
-    RefConv d = ref_conv_desc(r, r->s[0], r->s[1], r->out_s);
-    ref_zero(r);
-    REF_EACH_PRODUCT(d, x, w, y, r->out[y] += r->in[0][x] * r->in[1][w])
-    for (int64_t i = 0; i < shape_elems(r->out_s); i++) {
-        int64_t k = r->s[2].rank == 1 ? i / (d.oh * d.ow) % d.k : 0;
-        r->out[i] = (double)((float)r->out[i] * (float)r->in[2][k]);
-    }
-}
-static void ref_conv_grad_x(Ref *r)
-{
-    RefConv d = ref_conv_desc(r, r->out_s, r->s[1], r->s[0]);
-    ref_zero(r);
-    REF_EACH_PRODUCT(d, x, w, y, r->out[x] += r->in[0][y] * r->in[1][w])
-}
-static void ref_conv_grad_w(Ref *r)
-{
-    RefConv d = ref_conv_desc(r, r->s[1], r->out_s, r->s[0]);
-    ref_zero(r);
-    REF_EACH_PRODUCT(d, x, w, y, r->out[w] += r->in[0][y] * r->in[1][x])
-}
-
-/* ---- Windows
- * ---------------------------------------------------------------------------------------------------------- */
-
-typedef struct RefPool {
-    int64_t planes, h, w, oh, ow, kernel, stride, top, left;
-} RefPool;
-
-static RefPool ref_pool_desc(const Ref *r, Shape image, Shape pooled)
-{
-    const int64_t *pad = ir_pads(r->v, A_PAD);
-    return (RefPool){ image.dim[0] * image.dim[1], image.dim[2],          image.dim[3], pooled.dim[2], pooled.dim[3],
-                      ref_attr(r, A_KERNEL),       ref_attr(r, A_STRIDE), pad[0],       pad[1] };
-}
-
-/* The image element under tap t of window p of a plane; -1: padding. */
-static int64_t ref_tap(const RefPool *d, int64_t plane, int64_t p, int64_t t)
-{
-    int64_t y = p / d->ow * d->stride + t / d->kernel - d->top, x = p % d->ow * d->stride + t % d->kernel - d->left;
-    return y < 0 || y >= d->h || x < 0 || x >= d->w ? -1 : (plane * d->h + y) * d->w + x;
-}
-
-static int64_t ref_first_largest(const RefPool *d, const double *x, int64_t plane, int64_t p)
-{
-    int64_t best = -1;
-    for (int64_t t = 0; t < d->kernel * d->kernel; t++) {
-        int64_t i = ref_tap(d, plane, p, t);
-        if (i >= 0 && (best < 0 || x[i] > x[ref_tap(d, plane, p, best)]))
-            best = t;
-    }
-    return best;
-}
-
-#define REF_EACH_WINDOW(d, plane, p)                                                                                   \
-    for (int64_t plane = 0; plane < (d).planes; plane++)                                                               \
-        for (int64_t p = 0; p < (d).oh * (d).ow; p++)
-
-static void ref_maxpool(Ref *r)
-{
-    RefPool d = ref_pool_desc(r, r->s[0], r->out_s);
-    REF_EACH_WINDOW(d, plane, p)
-    r->out[plane * d.oh * d.ow + p] = r->in[0][ref_tap(&d, plane, p, ref_first_largest(&d, r->in[0], plane, p))];
-}
-static void ref_maxpool_tap(Ref *r)
-{
-    RefPool d = ref_pool_desc(r, r->s[0], r->out_s);
-    REF_EACH_WINDOW(d, plane, p)
-    r->out[plane * d.oh * d.ow + p] = (double)ref_first_largest(&d, r->in[0], plane, p);
-}
-static void ref_maxpool_grad(Ref *r)
-{
-    RefPool d = ref_pool_desc(r, r->out_s, r->s[1]);
-    ref_zero(r);
-    REF_EACH_WINDOW(d, plane, p)
-    {
-        int64_t i = ref_tap(&d, plane, p, (int64_t)r->in[0][plane * d.oh * d.ow + p]);
-        if (i >= 0)
-            r->out[i] += r->in[1][plane * d.oh * d.ow + p];
-    }
-}
-
-static int64_t ref_taps_inside(const RefPool *d, int64_t p)
-{
-    int64_t n = 0;
-    for (int64_t t = 0; t < d->kernel * d->kernel; t++)
-        n += ref_tap(d, 0, p, t) >= 0;
-    return n;
-}
-
-static void ref_avgpool_both(Ref *r, Shape image, Shape pooled, bool backward)
-{
-    RefPool d = ref_pool_desc(r, image, pooled);
-    ref_zero(r);
-    REF_EACH_WINDOW(d, plane, p)
-    for (int64_t t = 0; t < d.kernel * d.kernel; t++) {
-        int64_t i = ref_tap(&d, plane, p, t), o = plane * d.oh * d.ow + p;
-        if (i >= 0)
-            r->out[backward ? i : o] += r->in[0][backward ? o : i] / (double)ref_taps_inside(&d, p);
-    }
-}
-static void ref_avgpool(Ref *r)
-{
-    ref_avgpool_both(r, r->s[0], r->out_s, false);
-}
-static void ref_avgpool_grad(Ref *r)
-{
-    ref_avgpool_both(r, r->out_s, r->s[0], true);
-}
-
-/* Image [n,c,h,w] <-> [n,channels,ceil(h / stride),ceil(w / stride)] with the image's channels in the middle. */
-static void ref_shortcut_both(Ref *r, Shape image, Shape small, bool backward)
-{
-    int64_t stride = ref_attr(r, A_STRIDE), before = (small.dim[1] - image.dim[1]) / 2;
-    ref_zero(r);
-    for (int64_t i = 0; i < shape_elems(image); i++) {
-        int64_t at[DT_MAX_RANK];
-        ref_coords(image, i, at);
-        if (at[2] % stride != 0 || at[3] % stride != 0)
-            continue;
-        int64_t o =
-            ((at[0] * small.dim[1] + at[1] + before) * small.dim[2] + at[2] / stride) * small.dim[3] + at[3] / stride;
-        r->out[backward ? i : o] = r->in[0][backward ? o : i];
-    }
-}
-static void ref_shortcut(Ref *r)
-{
-    ref_shortcut_both(r, r->s[0], r->out_s, false);
-}
-static void ref_shortcut_grad(Ref *r)
-{
-    ref_shortcut_both(r, r->out_s, r->s[0], true);
-}
+#include "tests/unit/matrix_refs_window.inc"
 
 /* ---- Rows of logits
  * ----------------------------------------------------------------------------------------------------- */
@@ -477,36 +344,32 @@ static void ref_pick(Ref *r)
     for (int64_t n = 0; n < r->s[0].dim[0]; n++)
         r->out[n] = ref_picked(r, n);
 }
-static void ref_correct(Ref *r)
-{
-    for (int64_t n = 0; n < r->s[0].dim[0]; n++) {
-        r->out[n] = 1;
-        for (int64_t c = 0; c < r->s[0].dim[1]; c++)
-            if (r->in[0][n * r->s[0].dim[1] + c] > ref_picked(r, n))
-                r->out[n] = 0;
-    }
-}
-static void ref_cross_entropy(Ref *r)
+static void ref_total(Ref *r)
 {
     r->out[0] = 0;
-    for (int64_t n = 0; n < r->s[0].dim[0]; n++)
-        r->out[0] += (ref_lse(r, n) - ref_picked(r, n)) / (double)r->s[0].dim[0];
+    for (int32_t i = 0; i < r->v->n_in; i++)
+        r->out[0] += r->in[i][0];
 }
-static void ref_mse(Ref *r)
+static double ref_lse_of(const double *x, int64_t n, double t)
 {
-    int64_t n = shape_elems(r->s[0]);
+    double sum = 0;
+    for (int64_t c = 0; c < n; c++)
+        sum += exp(x[c] / t);
+    return log(sum);
+}
+static void ref_distill(Ref *r)
+{
+    int64_t n = r->s[0].dim[0], classes = r->s[0].dim[1];
+    double  t = ir_float(r->v, A_TEMPERATURE);
     r->out[0] = 0;
-    for (int64_t i = 0; i < n; i++)
-        r->out[0] += (r->in[0][i] - r->in[1][i]) * (r->in[0][i] - r->in[1][i]) / (double)n;
-}
-static void ref_xent_grads(Ref *r)
-{
-    int64_t classes = r->s[0].dim[1];
-    for (int64_t i = 0; i < shape_elems(r->s[0]); i++) {
-        double hit = (int64_t)r->in[2][i / classes] == i % classes;
-        r->out[i] = (exp(r->in[0][i] - r->in[1][i / classes]) - hit) * ir_float(r->v, A_SCALE) * r->in[3][0];
+    for (int64_t i = 0; i < n; i++) {
+        const double *s = r->in[0] + i * classes, *q = r->in[1] + i * classes;
+        double        ls = ref_lse_of(s, classes, t), lq = ref_lse_of(q, classes, t);
+        for (int64_t c = 0; c < classes; c++)
+            r->out[0] += t * t / (double)n * exp(q[c] / t - lq) * ((q[c] / t - lq) - (s[c] / t - ls));
     }
 }
+#include "tests/unit/matrix_refs_loss.inc"
 
 /* ---- The rest
  * ----------------------------------------------------------------------------------------------------------- */
@@ -536,8 +399,8 @@ static void ref_same(Ref *r)
     memcpy(r->out, r->in[r->v->n_in == 2 ? 1 : 0], sizeof(double) * (size_t)shape_elems(r->out_s));
 }
 
-/* data: what the operands hold, a letter each. x: numbers around 0 (special ones, too, in a second run), w: some of
- * them special in every run, p: 1/2 to 3/2,
+/* data: what the operands hold, a letter each. x: numbers around 0 (special ones, too, in a second run), a: the same,
+ * but four times as far apart, w: some of them special in every run, p: 1/2 to 3/2,
  * s: step sizes, z: zero points, l: labels, u: random seeds, t: taps, b: codes of a byte. */
 /* clang-format off */
 static const struct {
@@ -556,6 +419,12 @@ static const struct {
     [OP_LINEAR] = { NULL, ref_conv, "xxx", 1e-6 },
     [OP_BATCHNORM] = { ref_batchnorm, NULL, "xxpxx", 1e-6 },
     [OP_RELU] = { ref_relu, NULL, "x", 0 },
+    [OP_RELU6] = { ref_relu6, NULL, "a", 0 },
+    [OP_LEAKY_RELU] = { ref_leaky_relu, NULL, "a", 1e-7 },
+    [OP_SIGMOID] = { ref_sigmoid, NULL, "a", 3e-7 },
+    [OP_SILU] = { ref_silu, NULL, "a", 3e-7 },
+    [OP_HARD_SIGMOID] = { ref_hard_sigmoid, NULL, "a", 2e-7 },
+    [OP_HARD_SWISH] = { ref_hard_swish, NULL, "a", 2e-7 },
     [OP_ADD] = { ref_add, NULL, "xx", 1e-7 },
     [OP_SUB] = { ref_sub, NULL, "xx", 1e-7 },
     [OP_MUL] = { ref_mul, NULL, "xx", 1e-7 },
@@ -566,12 +435,32 @@ static const struct {
     [OP_RESHAPE] = { NULL, ref_same, "x", 0 },
     [OP_DROPOUT] = { ref_dropout, NULL, "xuu", 1e-6 },
     [OP_SHORTCUT_A] = { NULL, ref_shortcut, "x", 0 },
-    [OP_CROSS_ENTROPY] = { NULL, ref_cross_entropy, "xl", 1e-6 },
+    [OP_CONV_TRANSPOSE2D] = { NULL, ref_conv_transpose, "xx", 1e-6 },
+    [OP_CONCAT] = { NULL, ref_concat, "xx", 0 },
+    [OP_SLICE] = { NULL, ref_slice, "x", 0 },
+    [OP_PAD_IMAGE] = { NULL, ref_pad_image, "x", 0 },
+    [OP_UPSAMPLE] = { NULL, ref_upsample, "x", 1e-6 },
+    [OP_SAMPLE_MASK] = { ref_sample_mask, NULL, "uu", 1e-6 },
+    [OP_CROSS_ENTROPY] = { NULL, ref_cross_entropy, "xllx", 1e-6 },
+    [OP_DISTILL] = { NULL, ref_distill, "xx", 1e-6 },
+    [OP_KL_TERM] = { ref_kl_term, NULL, "xxxx", 1e-6 },
+    [OP_KL_GRAD] = { ref_kl_grad, NULL, "xxxxx", 1e-6 },
     [OP_MSE] = { NULL, ref_mse, "xx", 1e-6 },
+    [OP_L1] = { NULL, ref_l1, "xx", 1e-6 },
+    [OP_CHARBONNIER] = { NULL, ref_charbonnier, "xx", 1e-6 },
+    [OP_ASYMMETRIC] = { NULL, ref_asymmetric, "xx", 1e-6 },
+    [OP_TV] = { NULL, ref_tv, "x", 1e-6 },
     [OP_LOGSUMEXP] = { NULL, ref_logsumexp, "x", 1e-6 },
     [OP_PICK] = { NULL, ref_pick, "xl", 0 },
     [OP_CORRECT] = { NULL, ref_correct, "xl", 0 },
-    [OP_XENT_GRAD] = { NULL, ref_xent_grads, "xxlx", 1e-6 },
+    [OP_XENT_GRAD] = { NULL, ref_xent_grads, "xxlxlx", 1e-6 },
+    [OP_L1_GRAD] = { ref_l1_grad, NULL, "xxx", 1e-6 },
+    [OP_REDUCE_CHARBONNIER] = { NULL, ref_reduce_charbonnier, "xx", 1e-6 },
+    [OP_CHARBONNIER_GRAD] = { ref_charbonnier_grad, NULL, "xxx", 1e-6 },
+    [OP_REDUCE_ASYMMETRIC] = { NULL, ref_reduce_asymmetric, "xx", 1e-6 },
+    [OP_ASYMMETRIC_GRAD] = { ref_asymmetric_grad, NULL, "xxx", 1e-6 },
+    [OP_TV_EACH] = { NULL, ref_tv_each, "x", 1e-6 },
+    [OP_TV_GRAD] = { NULL, ref_tv_grad, "x", 1e-6 },
     [OP_REDUCE_SUM] = { NULL, ref_reduce_sum, "x", 1e-6 },
     [OP_REDUCE_DOT] = { NULL, ref_reduce_dot, "xx", 1e-6 },
     [OP_REDUCE_ABS] = { NULL, ref_reduce_abs, "x", 1e-6 },
@@ -617,16 +506,39 @@ static const struct {
     [OP_LSQ_INIT] = { ref_lsq_init, NULL, "pp", 1e-6 },
     [OP_CONV2D_GRAD_X] = { NULL, ref_conv_grad_x, "xx", 1e-6 },
     [OP_CONV2D_GRAD_W] = { NULL, ref_conv_grad_w, "xx", 1e-6 },
+    [OP_DEPTHWISE_WEIGHT] = { NULL, ref_same_order, "x", 0 },
+    [OP_DEPTHWISE] = { NULL, ref_depthwise, "xx", 1e-6 },
+    [OP_DEPTHWISE_GRAD_X] = { NULL, ref_depthwise_grad_x, "xx", 1e-6 },
+    [OP_DEPTHWISE_GRAD_W] = { NULL, ref_depthwise_grad_w, "xx", 1e-6 },
     [OP_LINEAR_GRAD_X] = { NULL, ref_conv_grad_x, "xx", 1e-6 },
     [OP_LINEAR_GRAD_W] = { NULL, ref_conv_grad_w, "xx", 1e-6 },
     [OP_RELU_GRAD] = { ref_relu_grad, NULL, "xx", 0 },
+    [OP_RELU6_GRAD] = { ref_relu6_grad, NULL, "ax", 0 },
+    [OP_LEAKY_RELU_GRAD] = { ref_leaky_relu_grad, NULL, "ax", 1e-7 },
+    [OP_SIGMOID_GRAD] = { ref_sigmoid_grad, NULL, "px", 3e-7 },
+    [OP_SILU_GRAD] = { ref_silu_grad, NULL, "ax", 2e-6 },
+    [OP_HARD_SIGMOID_GRAD] = { ref_hard_sigmoid_grad, NULL, "xx", 1e-7 },
+    [OP_HARD_SWISH_GRAD] = { ref_hard_swish_grad, NULL, "ax", 1e-6 },
     [OP_MAXPOOL_TAP] = { NULL, ref_maxpool_tap, "x", 0 },
     [OP_MAXPOOL_GRAD] = { NULL, ref_maxpool_grad, "tx", 1e-6 },
     [OP_AVGPOOL_GRAD] = { NULL, ref_avgpool_grad, "x", 1e-6 },
     [OP_BROADCAST] = { ref_scale, NULL, "x", 1e-7 },
     [OP_SHORTCUT_A_GRAD] = { NULL, ref_shortcut_grad, "x", 0 },
+    [OP_UPSAMPLE_GRAD] = { NULL, ref_upsample_grad, "x", 1e-6 },
     [OP_SGD_VELOCITY] = { ref_sgd_velocity, NULL, "xxx", 1e-6 },
     [OP_SGD_STEP] = { ref_sgd_step, NULL, "xxxx", 1e-6 },
+    [OP_DECAYED] = { ref_decayed2, NULL, "xx", 1e-6 },
+    [OP_SQUARE_EMA] = { ref_square_ema, NULL, "px", 1e-6 },
+    [OP_ADAM_STEP] = { ref_adam_step, NULL, "xxppxx", 1e-6 },
+    [OP_RMS_GRAD] = { ref_rms_grad, NULL, "xp", 1e-6 },
+    [OP_ADADELTA] = { ref_adadelta, NULL, "xpp", 1e-6 },
+    [OP_DIV] = { ref_div, NULL, "xp", 1e-6 },
+    [OP_SQRT] = { ref_sqrt, NULL, "p", 1e-6 },
+    [OP_TOTAL] = { NULL, ref_total, "xxxxxxxxxxxxxxxx", 1e-6 },
+    [OP_CLIP_FACTOR] = { ref_clip_factor, NULL, "p", 1e-6 },
+    [OP_CLIP_VALUE] = { ref_clip_value, NULL, "x", 1e-7 },
+    [OP_LERP] = { ref_lerp, NULL, "xxp", 1e-6 },
+    [OP_EMA_RATE] = { ref_ema_rate, NULL, "p", 1e-6 },
     [OP_RELAYOUT] = { NULL, ref_same, "x", 0 },
 };
 /* clang-format on */

@@ -282,7 +282,7 @@ static void test_print_broken(void **state)
                         "graph @g {\n%0 = input \"x\" : f32[4]\n%1 = add %0, %0 : f32[4]\n%2 = relu %1 : f32[4]\n"
                         "%3 = scale %2 {scale=2} : f32[4]\n}");
     ir_value(g, 1)->in[1] = 17;
-    ir_value(g, 2)->op = (OpCode)99;
+    ir_value(g, 2)->op = (OpCode)999;
     ir_value(g, 3)->attr = NULL;
     ir_value(g, 3)->in = NULL;
     ir_value(g, 3)->type.shape.rank = -3;
@@ -293,7 +293,7 @@ static void test_print_broken(void **state)
     assert_string_equal(print(&a, g), "graph @g {\n"
                                       "  %0 = input \"x\" : f32[4]\n"
                                       "  %1 = add %0, <bad %17> : f32[4]\n"
-                                      "  %2 = <op 99>\n"
+                                      "  %2 = <op 999>\n"
                                       "  %3 = scale <bad %-1> : <rank -3> <arena 8> <group 4>\n"
                                       "  <bad %55>\n"
                                       "}\n");

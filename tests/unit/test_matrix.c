@@ -50,7 +50,8 @@ static int32_t add_leaves(Arena *a, Str *s, const Row *r, bool params)
             t++;
         bool stat = (r->op == OP_BATCHNORM && (n == 1 || n == 2)) ||
                     ((r->op == OP_BN_MEAN || r->op == OP_BN_VAR) && n == 1); /* a shift that changes nothing */
-        bool        zero = r->op == OP_QDQ && n == 2; /* given: how an offset is trained is in test_check.c */
+        bool zero = (r->op == OP_QDQ && n == 2) ||
+                    (r->op == OP_DISTILL && n == 1); /* given: how an offset is trained is in test_check.c */
         bool        param = params && t[0] == 'f' && !stat && !zero;
         const char *leaf = r->op == OP_STATE || (r->op == OP_ASSIGN && n == 0) ? "state"
                            : param || r->op == OP_PARAM                        ? "param"
@@ -115,8 +116,8 @@ static double number(char kind, uint32_t operand, int64_t i, bool specials, int6
         return (double)(draw % 4);
     case 'w':
         return draw % 3 == 0 ? special(draw / 3) : 2 * u;
-    default:
-        return specials && draw % 3 == 0 ? special(draw / 3) : 2 * u;
+    default: /* activations look at more than -2 to 2 */
+        return specials && draw % 3 == 0 ? special(draw / 3) : kind == 'a' ? 8 * u : 2 * u;
     }
 }
 
