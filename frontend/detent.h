@@ -53,16 +53,24 @@ typedef struct DtAt {
 
 /* ---- Models ---------------------------------------------------------------------------------------------------- */
 
-typedef enum DtLoss { DT_CROSS_ENTROPY, DT_MSE } DtLoss; /* mse: against a target of the output's shape */
+/* Of the network's result y: against a label, or a target of y's shape. Means over samples or elements.
+ *   mse (y - t)^2      l1 |y - t|      charbonnier sqrt((y - t)^2 + 1e-6) */
+typedef enum DtLoss { DT_CROSS_ENTROPY, DT_MSE, DT_L1, DT_CHARBONNIER } DtLoss;
 
-/* How the network is trained unless the command line says otherwise. Zero: 0.1 lr, momentum 0.9, no decay, batch 128,
- * 10 epochs, cosine. */
+/* How the network is trained unless the command line says otherwise. Zero: sgd, 0.1 lr, momentum 0.9, no decay, batch
+ * 128, 10 epochs, cosine. */
 typedef struct DtTraining {
-    const char *data; /* which loader: "mnist", "cifar10" */
+    const char *data; /* which data set: "mnist", "cifar10", "folder", "pairs", "sidd" */
     int         batch, epochs;
     float       lr, momentum, weight_decay;
-    const char *schedule; /* "cosine", "constant", "step:100,150" */
+    const char *schedule; /* "cosine", "constant", "step:100,150", "exp:0.97:2.4", "one-cycle" */
     bool        nesterov;
+    const char *optimizer; /* "sgd", "adam", "adamw", "rmsprop", "rmsprop-tf", "adadelta" */
+    float       warmup;    /* epochs */
+    float       ema;       /* decay of the averaged weights that are evaluated; 0: none */
+    float       label_smoothing;
+    float       mixup;      /* alpha of Beta(alpha, alpha), the share of the first of two images; 0: none */
+    int         eval_batch; /* 0: as for training */
 } DtTraining;
 
 typedef struct DtModel {
@@ -130,24 +138,29 @@ void    dt_scope_close(DtScope *s);
 /* Layers are numbered in the order of their calls. C does not say which of two arguments is computed first: where both
  * hold layers with params, as in add(conv2d(...), conv2d(...)), name them or use two statements. */
 
-/* out channels, kernel (square). stride 1 by default; pad on all sides, or pad4 { top, left, bottom, right }; groups 1.
- * Weights: He normal, fan in. Bias: zero unless no_bias (PyTorch's uniform start with torch_init). */
+/* out channels, kernel (square). stride 1 by default; pad on all sides, or pad4 { top, left, bottom, right }, or
+ * .same: ceil(H / stride) rows, the padding that this needs halved, the odd one below and right (TensorFlow's SAME);
+ * groups 1, as many as channels: depthwise.
+ * Weights: He normal, fan in (with fan_out: fan out). Bias: zero unless no_bias (PyTorch's uniform start with
+ * torch_init).
+ */
 typedef struct DtConv2d {
     Tensor      x;
     int         out, kernel;
     int         stride, pad, pad4[4], groups;
-    bool        no_bias, torch_init;
+    bool        same, no_bias, torch_init, fan_out;
     const char *name;
     DtAt        at;
 } DtConv2d;
 Tensor dt_conv2d_(DtConv2d a);
 #define dt_conv2d(...) dt_conv2d_((DtConv2d){ __VA_ARGS__, .at = DT_HERE })
 
-/* x [N, I] (or [N, C, 1, 1]) -> [N, out] */
+/* x [N, I] (or [N, C, 1, 1]) -> [N, out]. Weights and bias as of conv2d; with torch_init and fan_out uniform in
+ * +-1/sqrt(out) and zero (EfficientNet's last layer). */
 typedef struct DtLinear {
     Tensor      x;
     int         out;
-    bool        no_bias, torch_init;
+    bool        no_bias, torch_init, fan_out;
     const char *name;
     DtAt        at;
 } DtLinear;
@@ -164,12 +177,45 @@ typedef struct DtBatchnorm {
 Tensor dt_batchnorm_(DtBatchnorm a);
 #define dt_batchnorm(...) dt_batchnorm_((DtBatchnorm){ __VA_ARGS__, .at = DT_HERE })
 
+/* The transpose of a convolution with the same window: [N, C, H, W] -> [N, out, (H - 1) stride + kernel - 2 pad, ...].
+ * Weights [C, out, kernel, kernel] as PyTorch's ConvTranspose2d; He normal, fan in; stride: the kernel by default. */
+typedef struct DtConvTranspose2d {
+    Tensor      x;
+    int         out, kernel;
+    int         stride, pad, pad4[4];
+    bool        no_bias, torch_init;
+    const char *name;
+    DtAt        at;
+} DtConvTranspose2d;
+Tensor dt_conv_transpose2d_(DtConvTranspose2d a);
+#define dt_conv_transpose2d(...) dt_conv_transpose2d_((DtConvTranspose2d){ __VA_ARGS__, .at = DT_HERE })
+
 typedef struct DtUnary {
     Tensor      x;
     const char *name;
     DtAt        at;
 } DtUnary;
 Tensor dt_relu_(DtUnary a);
+Tensor dt_relu6_(DtUnary a);        /* min(max(x, 0), 6) */
+Tensor dt_sigmoid_(DtUnary a);      /* 1 / (1 + exp(-x)) */
+Tensor dt_silu_(DtUnary a);         /* x sigmoid(x), "swish" */
+Tensor dt_hard_sigmoid_(DtUnary a); /* relu6(x + 3) / 6 */
+Tensor dt_hard_swish_(DtUnary a);   /* x hard_sigmoid(x) */
+#define dt_relu6(...) dt_relu6_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
+#define dt_sigmoid(...) dt_sigmoid_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
+#define dt_silu(...) dt_silu_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
+#define dt_hard_sigmoid(...) dt_hard_sigmoid_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
+#define dt_hard_swish(...) dt_hard_swish_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
+
+/* x where x > 0, else slope x; slope 0.01 by default. */
+typedef struct DtLeakyRelu {
+    Tensor      x;
+    float       slope;
+    const char *name;
+    DtAt        at;
+} DtLeakyRelu;
+Tensor dt_leaky_relu_(DtLeakyRelu a);
+#define dt_leaky_relu(...) dt_leaky_relu_((DtLeakyRelu){ __VA_ARGS__, .at = DT_HERE })
 Tensor dt_flatten_(DtUnary a);        /* [N, C, H, W] -> [N, C H W], c slowest */
 Tensor dt_global_avgpool_(DtUnary a); /* [N, C, H, W] -> [N, C] */
 #define dt_relu(...) dt_relu_((DtUnary){ __VA_ARGS__, .at = DT_HERE })
@@ -182,7 +228,11 @@ typedef struct DtBinary {
     DtAt        at;
 } DtBinary;
 Tensor dt_add_(DtBinary a);
+Tensor dt_mul_(DtBinary a);    /* of one shape; or x [N, C, H, W] and a gate y [N, C] for all its pixels */
+Tensor dt_concat_(DtBinary a); /* channels of x, then those of y */
 #define dt_add(...) dt_add_((DtBinary){ __VA_ARGS__, .at = DT_HERE })
+#define dt_mul(...) dt_mul_((DtBinary){ __VA_ARGS__, .at = DT_HERE })
+#define dt_concat(...) dt_concat_((DtBinary){ __VA_ARGS__, .at = DT_HERE })
 
 /* kernel (square); stride: the kernel by default; pad on all sides or pad4. */
 typedef struct DtPool {
@@ -197,6 +247,28 @@ Tensor dt_avgpool_(DtPool a); /* over the taps inside the image */
 #define dt_maxpool(...) dt_maxpool_((DtPool){ __VA_ARGS__, .at = DT_HERE })
 #define dt_avgpool(...) dt_avgpool_((DtPool){ __VA_ARGS__, .at = DT_HERE })
 
+/* factor times as high and wide: nearest neighbours, or bilinear (half-pixel centres, as PyTorch with
+ * align_corners=False). */
+typedef struct DtUpsample {
+    Tensor      x;
+    int         factor;
+    bool        bilinear;
+    const char *name;
+    DtAt        at;
+} DtUpsample;
+Tensor dt_upsample_(DtUpsample a);
+#define dt_upsample(...) dt_upsample_((DtUpsample){ __VA_ARGS__, .at = DT_HERE })
+
+/* Rows and columns of zeros added on each side; negative: cut off. */
+typedef struct DtPadImage {
+    Tensor      x;
+    int         pad4[4]; /* top, left, bottom, right */
+    const char *name;
+    DtAt        at;
+} DtPadImage;
+Tensor dt_pad_image_(DtPadImage a);
+#define dt_pad_image(...) dt_pad_image_((DtPadImage){ __VA_ARGS__, .at = DT_HERE })
+
 /* p: probability that an element is dropped while training, 0 <= p < 1. */
 typedef struct DtDropout {
     Tensor      x;
@@ -205,7 +277,9 @@ typedef struct DtDropout {
     DtAt        at;
 } DtDropout;
 Tensor dt_dropout_(DtDropout a);
+Tensor dt_drop_connect_(DtDropout a); /* whole samples of a batch at once: stochastic depth */
 #define dt_dropout(...) dt_dropout_((DtDropout){ __VA_ARGS__, .at = DT_HERE })
+#define dt_drop_connect(...) dt_drop_connect_((DtDropout){ __VA_ARGS__, .at = DT_HERE })
 
 /* x[:, :, ::stride, ::stride], zero channels added on both sides up to `channels`; x itself when nothing changes. */
 typedef struct DtShortcut {
@@ -218,6 +292,25 @@ typedef struct DtShortcut {
 Tensor dt_shortcut_a_(DtShortcut a);
 #define dt_shortcut_a(...) dt_shortcut_a_((DtShortcut){ __VA_ARGS__, .at = DT_HERE })
 
+/* ---- Further parts of the loss: weight times a mean over elements, in training alone ----------------------------- */
+
+/* Where there are any, each part is an output without its weight: "loss:tv", "loss:charbonnier" for the main one. */
+
+typedef struct DtPenalty {
+    Tensor      x;
+    float       weight;
+    float       alpha; /* asymmetric: 0.3 by default */
+    const char *name;  /* "tv" and "asymmetric": a second one needs a name of its own */
+    DtAt        at;
+} DtPenalty;
+/* Total variation: squared differences of neighbours, of rows and of columns (two means). */
+void dt_loss_tv_(DtPenalty a);
+/* CBDNet (Guo et al. 2019, eq. 5): |alpha - [x < s]| (x - s)^2 against the level of noise s that the data tells
+ * ("noise", of x's shape); nothing where it does not know, s < 0. */
+void dt_loss_asymmetric_(DtPenalty a);
+#define dt_loss_tv(...) dt_loss_tv_((DtPenalty){ __VA_ARGS__, .at = DT_HERE })
+#define dt_loss_asymmetric(...) dt_loss_asymmetric_((DtPenalty){ __VA_ARGS__, .at = DT_HERE })
+
 #ifndef DT_NO_SHORT_NAMES
 #define conv2d dt_conv2d
 #define linear dt_linear
@@ -226,6 +319,20 @@ Tensor dt_shortcut_a_(DtShortcut a);
 #define flatten dt_flatten
 #define global_avgpool dt_global_avgpool
 #define add dt_add
+#define mul dt_mul
+#define concat dt_concat
+#define conv_transpose2d dt_conv_transpose2d
+#define relu6 dt_relu6
+#define sigmoid dt_sigmoid
+#define silu dt_silu
+#define hard_sigmoid dt_hard_sigmoid
+#define hard_swish dt_hard_swish
+#define leaky_relu dt_leaky_relu
+#define upsample dt_upsample
+#define pad_image dt_pad_image
+#define drop_connect dt_drop_connect
+#define loss_tv dt_loss_tv
+#define loss_asymmetric dt_loss_asymmetric
 #define maxpool dt_maxpool
 #define avgpool dt_avgpool
 #define dropout dt_dropout

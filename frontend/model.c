@@ -1,9 +1,5 @@
-/* model.c: from a model to the graph of one step: the image, what the network's function builds, loss and outputs.
- *
- *   train   network -> loss, number of correct answers
- *   eval    network -> logits, loss and correctness of each sample (so that a last, smaller batch can be weighed)
- *   init    network -> logits; the quantizers' first step sizes are put in by a pass
- *   observe, inspect   network -> logits; what calibration and diagnosis look at is put in by a pass
+/* model.c: from a model to the graph of one step: checks of its declaration, the image, what the network's function
+ * builds and whether that fits its loss. The loss and the outputs are made in loss.c.
  *
  * Tested by tests/unit/test_dsl.c (shapes, names, params) and tests/unit/test_diag_dsl.c. */
 #include "frontend/context.h"
@@ -59,50 +55,6 @@ void context_report_stray(DtContext *ctx, const char *who, Tensor x, Loc at)
     diag_help(ctx->b.d, "assign it before it is used; do not keep it in a static variable from one build to the next");
 }
 
-/* ---- Loss and outputs -------------------------------------------------------------------------------------------- */
-
-static void emit_cross_entropy(DtContext *ctx, ValueId y)
-{
-    Builder *b = &ctx->b;
-    Type     type = { DTYPE_I32, shape_of(2, (const int64_t[]){ ctx->batch, 1 }), LAYOUT_ROWS };
-    ValueId  label = ir_leaf(b, OP_INPUT, "label", type, NULL, 0);
-    if (ctx->step == STEP_TRAIN) {
-        ir_output(b, ir_emit(b, OP_CROSS_ENTROPY, IR_IN(y, label)), "loss");
-        ValueId each = ir_emit(b, OP_CORRECT, IR_IN(y, label));
-        ir_output(b, ir_emit(b, OP_REDUCE_SUM, IR_IN(each), AT(KEEP, "")), "correct");
-        return;
-    }
-    ValueId lse = ir_emit(b, OP_LOGSUMEXP, IR_IN(y));
-    ValueId picked = ir_emit(b, OP_PICK, IR_IN(y, label));
-    ir_output(b, ir_emit(b, OP_SUB, IR_IN(lse, picked)), "loss_each");
-    ir_output(b, ir_emit(b, OP_CORRECT, IR_IN(y, label)), "correct_each");
-}
-
-static void emit_mse(DtContext *ctx, ValueId y)
-{
-    Builder *b = &ctx->b;
-    Type     type = ir_value(b->g, y)->type;
-    ValueId  target = ir_leaf(b, OP_INPUT, "target", type, NULL, 0);
-    if (ctx->step == STEP_TRAIN) {
-        ir_output(b, ir_emit(b, OP_MSE, IR_IN(y, target)), "loss");
-        return;
-    }
-    ValueId diff = ir_emit(b, OP_SUB, IR_IN(y, target));
-    ValueId square = ir_emit(b, OP_MUL, IR_IN(diff, diff));
-    double  scale = (double)ctx->batch / (double)shape_elems(type.shape);
-    ir_output(b, ir_emit(b, OP_REDUCE_SUM, IR_IN(square), AT(KEEP, "n"), AF(SCALE, scale)), "loss_each");
-}
-
-static void emit_outputs(DtContext *ctx, ValueId y)
-{
-    ctx->b.at = loc_of(ctx->model->at);
-    ctx->b.scope = NULL;
-    if (ctx->step != STEP_TRAIN)
-        ir_output(&ctx->b, y, "logits");
-    if (ctx->step != STEP_INIT && ctx->step != STEP_OBSERVE)
-        (ctx->model->loss == DT_MSE ? emit_mse : emit_cross_entropy)(ctx, y);
-}
-
 /* ---- Checks ------------------------------------------------------------------------------------------------------ */
 
 static bool check_normalisation(Diag *d, const DtModel *m)
@@ -120,6 +72,28 @@ static bool check_normalisation(Diag *d, const DtModel *m)
     return true;
 }
 
+/* What is done to labels in training. */
+static bool check_labels(Diag *d, const DtModel *m)
+{
+    const float smoothing = m->training.label_smoothing, mixup = m->training.mixup;
+    if (!(smoothing >= 0 && smoothing < 1)) {
+        diag_error(d, loc_of(m->at), "%s: label_smoothing is %g, expected at least 0 and below 1", m->name,
+                   (double)smoothing);
+        diag_help(d, "it is the share of a label that all classes get alike; 0.1 is usual");
+        return false;
+    }
+    if (!(mixup >= 0 && isfinite(mixup))) {
+        diag_error(d, loc_of(m->at), "%s: mixup is %g, expected a number that is not negative", m->name, (double)mixup);
+        diag_help(d, "it is the alpha of Beta(alpha, alpha), of which shares are drawn; 0.2 is usual");
+        return false;
+    }
+    if (m->loss == DT_CROSS_ENTROPY || (smoothing == 0 && mixup == 0))
+        return true;
+    diag_error(d, loc_of(m->at), "%s: %s is given, but the loss is %s and has no labels", m->name,
+               smoothing != 0 ? "label_smoothing" : "mixup", loss_name(m->loss));
+    return false;
+}
+
 static bool check_model(Diag *d, const DtModel *m, int64_t batch)
 {
     int32_t     before = d->errors;
@@ -131,13 +105,14 @@ static bool check_model(Diag *d, const DtModel *m, int64_t batch)
             diag_help(d, "say .image = { channels, height, width }");
             break;
         }
-    if (m->loss != DT_CROSS_ENTROPY && m->loss != DT_MSE)
-        diag_error(d, at, "%s: .loss is %d, expected DT_CROSS_ENTROPY or DT_MSE", m->name, (int)m->loss);
+    if (!loss_is_known(m->loss))
+        diag_error(d, at, "%s: .loss is %d, expected DT_CROSS_ENTROPY, DT_MSE, DT_L1 or DT_CHARBONNIER", m->name,
+                   (int)m->loss);
     else if (m->loss == DT_CROSS_ENTROPY && (m->classes < 2 || m->classes > DT_MAX_DIM)) {
         diag_error(d, at, "%s: .classes is %d, expected at least 2 for cross entropy", m->name, m->classes);
         diag_help(d, "say .classes = 10, or .loss = DT_MSE");
     }
-    if (d->errors > before || !check_normalisation(d, m))
+    if (d->errors > before || !check_normalisation(d, m) || !check_labels(d, m))
         return false;
     int64_t elems;
     if (batch < 1 || batch > DT_MAX_DIM)
@@ -167,7 +142,7 @@ static bool check_result(DtContext *ctx, Tensor y)
         diag_error(d, loc_of(m->at), "%s: the network never asks for dt_image()", m->name);
         return false;
     }
-    if (m->loss == DT_MSE)
+    if (m->loss != DT_CROSS_ENTROPY)
         return true;
     if (v->type.shape.rank == 2 && v->type.shape.dim[1] == m->classes)
         return true;
@@ -181,24 +156,41 @@ static bool check_result(DtContext *ctx, Tensor y)
 
 /* ---- Build ------------------------------------------------------------------------------------------------------- */
 
-Graph *frontend_build(Arena *a, Diag *d, const DtModel *model, int64_t batch, StepKind step)
+DtContext *context_new(Arena *a, Diag *d, Graph *g, const DtModel *model, int64_t batch, StepKind step)
+{
+    DtContext *ctx = ARENA_NEW(a, DtContext); /* not on the stack: a Tensor that outlives the build points to it */
+    *ctx = (DtContext){ .arena = a, .model = model, .step = step, .batch = batch, .errors_before = d->errors };
+    ctx->b = (Builder){ .g = g, .d = d, .by = "frontend", .like = VALUE_NONE };
+    ctx->image = ctx->seed = ctx->turn = ctx->noise = VALUE_NONE;
+    ctx->names = strmap_new(a);
+    ctx->counters = strmap_new(a);
+    return ctx;
+}
+
+ValueId context_run(DtContext *ctx)
+{
+    Tensor y = ctx->model->build(ctx);
+    context_drop_scopes(ctx, 0);
+    bool ok = check_result(ctx, y);
+    ctx->closed = true;
+    return ok ? y.id : VALUE_NONE;
+}
+
+Graph *frontend_build_distilled(Arena *a, Diag *d, const DtModel *model, int64_t batch, StepKind step,
+                                const Distillation *distill)
 {
     if (!check_model(d, model, batch))
         return NULL;
     Graph     *g = ir_graph_new(a, arena_printf(a, "%s.%s", model->name, step_kind_name(step)));
+    DtContext *ctx = context_new(a, d, g, model, batch, step);
+    ctx->distill = distill != NULL && distill->teacher != NULL && step == STEP_TRAIN ? distill : NULL;
+    ValueId y = context_run(ctx);
+    if (y != VALUE_NONE)
+        context_emit_outputs(ctx, y);
+    return y != VALUE_NONE && !context_failed(ctx) ? g : NULL;
+}
 
-    DtContext *ctx = ARENA_NEW(a, DtContext); /* not on the stack: a Tensor that outlives the build points to it */
-    *ctx = (DtContext){ .arena = a, .model = model, .step = step, .batch = batch, .errors_before = d->errors };
-    ctx->b = (Builder){ .g = g, .d = d, .by = "frontend", .like = VALUE_NONE };
-    ctx->image = ctx->seed = ctx->turn = VALUE_NONE;
-    ctx->names = strmap_new(a);
-    ctx->counters = strmap_new(a);
-
-    Tensor y = model->build(ctx);
-    context_drop_scopes(ctx, 0);
-    bool ok = check_result(ctx, y);
-    if (ok)
-        emit_outputs(ctx, y.id);
-    ctx->closed = true;
-    return ok && !context_failed(ctx) ? g : NULL;
+Graph *frontend_build(Arena *a, Diag *d, const DtModel *model, int64_t batch, StepKind step)
+{
+    return frontend_build_distilled(a, d, model, batch, step, NULL);
 }

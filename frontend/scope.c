@@ -74,7 +74,7 @@ const char *context_take_name(DtContext *ctx, const char *op, const char *kind, 
     }
     strmap_put(&ctx->names, full, ctx->layers.len);
     vec_push(ctx->arena, &ctx->layers, (LayerEntry){ op, at });
-    return full;
+    return ctx->prefix ? arena_printf(ctx->arena, "%s%s", ctx->prefix, full) : full;
 }
 
 /* ---- Scopes ------------------------------------------------------------------------------------------------------ */

@@ -88,22 +88,6 @@ static const Value *last(const Graph *g, OpCode op)
 
 /* ---- The built-in networks --------------------------------------------------------------------------------------- */
 
-static void test_param_counts(void **state)
-{
-    static const struct {
-        const char *name;
-        int64_t     params;
-    } known[] = { { "resnet20", 269722 }, { "mnist", 1199882 } };
-    Fixture *f = *state;
-    assert_int_equal(DT_COUNT(known), frontend_n_models);
-    for (int32_t i = 0; i < DT_COUNT(known); i++) {
-        const DtModel *m = frontend_find(&f->arena, &f->diag, known[i].name);
-        assert_non_null(m);
-        for (StepKind step = STEP_TRAIN; step <= STEP_INIT; step++)
-            assert_int_equal(count_params(build(f, m, 2, step)), known[i].params);
-    }
-}
-
 static void test_resnet20(void **state)
 {
     static const struct {
@@ -140,7 +124,7 @@ static void test_resnet20(void **state)
     assert_string_equal(ir_text(w, A_GROUP), "weight");
     assert_string_equal(w->scope, "s1.b0");
     assert_string_equal(w->origins[0].dsl.file, "models/resnet20.c");
-    assert_int_equal(w->origins[0].dsl.line, 9);
+    assert_int_equal(w->origins[0].dsl.line, 15);
     assert_string_equal(w->origins[0].by, "frontend");
     assert_string_equal(ir_text(find(g, "head.bias"), A_GROUP), "bias");
     assert_string_equal(ir_text(find(g, "stem.bn1.beta"), A_GROUP), "norm");
@@ -491,10 +475,21 @@ static void test_environment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_param_counts),  TEST(test_resnet20),         TEST(test_mnist),        TEST(test_train_step),
-        TEST(test_eval_step),     TEST(test_init_step),        TEST(test_mse),          TEST(test_shapes),
-        TEST(test_names),         TEST(test_bad_requests),     TEST(test_two_contexts), TEST(test_variance_needs_two),
-        TEST(test_nested_builds), TEST(test_poison_is_silent), TEST(test_load),         TEST(test_not_found),
+        TEST(test_resnet20),
+        TEST(test_mnist),
+        TEST(test_train_step),
+        TEST(test_eval_step),
+        TEST(test_init_step),
+        TEST(test_mse),
+        TEST(test_shapes),
+        TEST(test_names),
+        TEST(test_bad_requests),
+        TEST(test_two_contexts),
+        TEST(test_variance_needs_two),
+        TEST(test_nested_builds),
+        TEST(test_poison_is_silent),
+        TEST(test_load),
+        TEST(test_not_found),
         TEST(test_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
