@@ -5,7 +5,7 @@
  *   holds                                         does not hold
  *   x 1 = x                                       x + 0 = x       (-0 + 0 is +0)
  *   x + (-0) = x, x - 0 = x                       x - x = 0       (infinities, NaN)
- *   relu(relu(x)) = relu(x)                       x 0 = 0         (infinities, NaN, signs)
+ *   relu(relu(x)) = relu(x), so relu6             x 0 = 0         (infinities, NaN, signs)
  *   (x a) b = x (a b) if a or b is 1 or -1, or    (x a) b = x (a b) in general: two roundings are not one
  *     both are powers of two that do not shrink
  *
@@ -57,9 +57,9 @@ static ValueId same_shortcut(const Graph *g, const Value *v)
     return ir_int(v, A_STRIDE) == 1 ? same_view(g, v) : VALUE_NONE;
 }
 
-static ValueId same_relu(const Graph *g, const Value *v)
+static ValueId same_again(const Graph *g, const Value *v)
 {
-    return ir_is(g, v->in[0], OP_RELU) ? v->in[0] : VALUE_NONE;
+    return ir_is(g, v->in[0], v->op) ? v->in[0] : VALUE_NONE;
 }
 
 static ValueId same_but_const(const Graph *g, const Value *v, int32_t x, float neutral)
@@ -86,7 +86,8 @@ static ValueId same_mul(const Graph *g, const Value *v)
 
 static const SameFn same_rules[OP_COUNT] = {
     [OP_RESHAPE] = same_view, [OP_DROPOUT] = same_dropout, [OP_SCALE] = same_scale, [OP_SHORTCUT_A] = same_shortcut,
-    [OP_RELU] = same_relu,    [OP_ADD] = same_add,         [OP_SUB] = same_sub,     [OP_MUL] = same_mul,
+    [OP_RELU] = same_again,   [OP_RELU6] = same_again,     [OP_ADD] = same_add,     [OP_SUB] = same_sub,
+    [OP_MUL] = same_mul,
 };
 
 ValueId algebra_same(const Graph *g, const Value *v)

@@ -48,12 +48,13 @@ static void autodiff_add(GradCtx *c, ValueId input, ValueId g)
     ad->sums++;
 }
 
-/* Of the values in front of the loss; others cannot reach it. */
-static void mark_trained(Autodiff *ad, const Graph *g)
+/* Of the values in front of the loss; others cannot reach it. A param that the options freeze is a constant: what only
+ * its gradient would need is not computed. */
+static void mark_trained(Autodiff *ad, const PassCtx *c, const Graph *g)
 {
     for (int32_t i = 0; i < g->order.len; i++) {
         const Value *v = ir_value(g, g->order.at[i]);
-        bool         trained = v->op == OP_PARAM;
+        bool         trained = v->op == OP_PARAM && !optimizer_freezes(c, v->name);
         for (int32_t k = 0; k < v->n_in; k++)
             trained = trained || (ad->trained[v->in[k]] && !(ir_ops[v->op].traits & T_STOP));
         ad->trained[g->order.at[i]] = trained;
@@ -138,7 +139,7 @@ bool pass_autodiff(PassCtx *c, Graph *g)
     ad.base.batch_in_n = c->recipe && c->recipe->batch_in_n;
     for (int32_t i = 0; i < n; i++)
         ad.grad[i] = VALUE_NONE;
-    mark_trained(&ad, g);
+    mark_trained(&ad, c, g);
     if (!ad.trained[loss]) {
         diag_error(c->d, ir_loc(g, ir_value(g, loss)),
                    "autodiff: the loss depends on no param, there is nothing to train");

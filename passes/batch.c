@@ -91,10 +91,10 @@ static bool operand_is_flat(const Batch *b, ValueId v, ValueId x, Space s)
            (shape_eq(t.shape, s.shape) && t.layout == s.layout && (t.layout == LAYOUT_ROWS || b->weight[x]));
 }
 
-/* Numbers that are repeated, or taken together, in groups. */
+/* Numbers that are repeated, or taken together, in groups; sums of numbers. */
 static bool is_flat_nest(const Graph *g, ValueId v)
 {
-    return ir_is(g, v, OP_REPEAT) || ir_is(g, v, OP_REPEAT_GRAD) || ir_is(g, v, OP_GROUP_MAX);
+    return ir_is(g, v, OP_REPEAT) || ir_is(g, v, OP_REPEAT_GRAD) || ir_is(g, v, OP_GROUP_MAX) || ir_is(g, v, OP_TOTAL);
 }
 
 static bool value_is_flat(const Batch *b, ValueId v)

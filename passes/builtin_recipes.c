@@ -15,11 +15,7 @@ const BuiltinRecipe *recipe_find_builtin(Arena *a, Diag *d, const char *what, co
             return &recipe_builtins[i];
     }
     diag_error(d, LOC_NONE, "%s: expected a file or the name of a recipe that is built in, found '%s'", what, name);
-    const char *near = str_nearest(a, name, names, recipe_n_builtins);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
-    else
-        diag_help(d, "`detent recipes` lists those that are built in");
+    diag_help_nearest(d, name, names, recipe_n_builtins, "`detent recipes` lists those that are built in");
     return NULL;
 }
 

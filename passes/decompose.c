@@ -2,8 +2,11 @@
  * whole than op by op); from here on every op is a leaf, an effect, a view, a library call or has a body.
  *
  *     batchnorm x, mean, var, gamma, beta   ->  affine x, a, b with a = bn_scale gamma, var; b = bn_shift beta, mean, a
- *     cross_entropy logits, labels          ->  1/N sum (logsumexp logits - pick logits, labels)
- *     mse x, target                         ->  1/n sum (x - target)^2
+ *     cross_entropy logits, labels          ->  1/N sum (logsumexp logits - pick logits, labels); with two labels a
+ *                                               number between what both pick, smoothed towards the mean logit
+ *     distill logits, teacher               ->  T^2/N sum kl_term of both, divided by T, and their logsumexp
+ *     mse x, target                         ->  1/n sum (x - target)^2; l1, charbonnier, asymmetric: likewise
+ *     tv x                                  ->  sum of tv_each x
  *     an image reduced to one number        ->  to one for each channel, then these: rows of channels are what
  *                                               reductions walk fastest, and what other reductions of it keep
  *     grad_scale x                          ->  x: autodiff has seen it
@@ -22,12 +25,28 @@ static ValueId decompose_batchnorm(Builder *b, const Value *v, const ValueId *in
     return ir_emit(b, OP_AFFINE, IR_IN(x, scale, shift));
 }
 
+/* What softmax is compared with: sum over classes of q x, which is x[label] unless labels are mixed or smoothed. */
+static ValueId label_logit(Builder *b, const Value *v, const ValueId *in)
+{
+    const double smoothing = ir_float(v, A_SMOOTHING), classes = (double)ir_value(b->g, in[0])->type.shape.dim[1];
+    ValueId      picked = ir_emit(b, OP_PICK, IR_IN(in[0], in[1]));
+    if (v->n_in == 4) { /* second + share (first - second) */
+        ValueId second = ir_emit(b, OP_PICK, IR_IN(in[0], in[2]));
+        ValueId more = ir_emit(b, OP_SUB, IR_IN(picked, second));
+        picked = ir_emit(b, OP_AFFINE, IR_IN(more, in[3], second));
+    }
+    if (smoothing == 0)
+        return picked;
+    ValueId all = ir_emit(b, OP_REDUCE_SUM, IR_IN(in[0]), AT(KEEP, "n"), AF(SCALE, smoothing / classes));
+    ValueId most = ir_emit(b, OP_SCALE, IR_IN(picked), AF(SCALE, 1 - smoothing));
+    return ir_emit(b, OP_ADD, IR_IN(most, all));
+}
+
 static ValueId decompose_cross_entropy(Builder *b, const Value *v, const ValueId *in)
 {
-    (void)v;
     const double n = (double)ir_value(b->g, in[0])->type.shape.dim[0];
     ValueId      lse = ir_emit(b, OP_LOGSUMEXP, IR_IN(in[0]));
-    ValueId      picked = ir_emit(b, OP_PICK, IR_IN(in[0], in[1]));
+    ValueId      picked = label_logit(b, v, in);
     ValueId      each = ir_emit(b, OP_SUB, IR_IN(lse, picked));
     return ir_emit(b, OP_REDUCE_SUM, IR_IN(each), AT(KEEP, ""), AF(SCALE, 1.0 / n));
 }
@@ -39,6 +58,50 @@ static ValueId decompose_mse(Builder *b, const Value *v, const ValueId *in)
     ValueId      diff = ir_emit(b, OP_SUB, IR_IN(in[0], in[1]));
     ValueId      square = ir_emit(b, OP_MUL, IR_IN(diff, diff));
     return ir_emit(b, OP_REDUCE_SUM, IR_IN(square), AT(KEEP, ""), AF(SCALE, 1.0 / n));
+}
+
+/* 1 over the elements of what a loss is the mean of. */
+static double mean_scale(const Builder *b, ValueId x)
+{
+    return 1.0 / (double)shape_elems(ir_value(b->g, x)->type.shape);
+}
+
+static ValueId decompose_l1(Builder *b, const Value *v, const ValueId *in)
+{
+    (void)v;
+    ValueId diff = ir_emit(b, OP_SUB, IR_IN(in[0], in[1]));
+    return ir_emit(b, OP_REDUCE_ABS, IR_IN(diff), AT(KEEP, ""), AF(SCALE, mean_scale(b, in[0])));
+}
+
+static ValueId decompose_charbonnier(Builder *b, const Value *v, const ValueId *in)
+{
+    return ir_emit(b, OP_REDUCE_CHARBONNIER, IR_IN(in[0], in[1]), AT(KEEP, ""), AF(EPS, ir_float(v, A_EPS)),
+                   AF(SCALE, mean_scale(b, in[0])));
+}
+
+static ValueId decompose_asymmetric(Builder *b, const Value *v, const ValueId *in)
+{
+    return ir_emit(b, OP_REDUCE_ASYMMETRIC, IR_IN(in[0], in[1]), AT(KEEP, ""), AF(ALPHA, ir_float(v, A_ALPHA)),
+                   AF(SCALE, mean_scale(b, in[0])));
+}
+
+static ValueId decompose_tv(Builder *b, const Value *v, const ValueId *in)
+{
+    (void)v;
+    ValueId each = ir_emit(b, OP_TV_EACH, IR_IN(in[0]));
+    return ir_emit(b, OP_REDUCE_SUM, IR_IN(each), AT(KEEP, ""));
+}
+
+static ValueId decompose_distill(Builder *b, const Value *v, const ValueId *in)
+{
+    const double t = ir_float(v, A_TEMPERATURE), n = (double)ir_value(b->g, in[0])->type.shape.dim[0];
+    ValueId      x[2], lse[2];
+    for (int32_t i = 0; i < 2; i++) {
+        x[i] = ir_emit(b, OP_SCALE, IR_IN(in[i]), AF(SCALE, 1 / t));
+        lse[i] = ir_emit(b, OP_LOGSUMEXP, IR_IN(x[i]));
+    }
+    ValueId each = ir_emit(b, OP_KL_TERM, IR_IN(x[0], lse[0], x[1], lse[1]));
+    return ir_emit(b, OP_REDUCE_SUM, IR_IN(each), AT(KEEP, ""), AF(SCALE, t * t / n));
 }
 
 /* The same op with other attributes `keep` and `scale`. */
@@ -76,7 +139,12 @@ static ValueId decompose_grad_scale(Builder *b, const Value *v, const ValueId *i
 static const DecomposeFn rules[OP_COUNT] = {
     [OP_BATCHNORM] = decompose_batchnorm,
     [OP_CROSS_ENTROPY] = decompose_cross_entropy,
+    [OP_DISTILL] = decompose_distill,
     [OP_MSE] = decompose_mse,
+    [OP_L1] = decompose_l1,
+    [OP_CHARBONNIER] = decompose_charbonnier,
+    [OP_ASYMMETRIC] = decompose_asymmetric,
+    [OP_TV] = decompose_tv,
     [OP_GRAD_SCALE] = decompose_grad_scale,
 };
 
@@ -88,7 +156,7 @@ static bool has_attr(const Value *v, AttrId id)
     return false;
 }
 
-/* By value: computed from params, and numbers, alone: as prepared weights are. */
+/* By value: computed from params, their gradients and numbers alone, as prepared weights are: no image. */
 static bool *find_prepared(Arena *a, const Graph *g)
 {
     bool *prepared = ARENA_ARRAY(a, bool, g->values.len);
@@ -98,7 +166,9 @@ static bool *find_prepared(Arena *a, const Graph *g)
         for (int32_t k = 0; k < ir_value(g, id)->n_in; k++)
             all = all && prepared[ir_value(g, id)->in[k]];
         bool number = ir_has(g, id, T_LEAF) && ir_value(g, id)->type.shape.rank == 0;
-        prepared[id] = all || number || ir_is(g, id, OP_CONST) || ir_is(g, id, OP_PARAM) || ir_is(g, id, OP_STATE);
+        bool weight = layout_makes_weight(ir_value(g, id)->op) || ir_is(g, id, OP_LINEAR_GRAD_W);
+        prepared[id] =
+            all || number || weight || ir_is(g, id, OP_CONST) || ir_is(g, id, OP_PARAM) || ir_is(g, id, OP_STATE);
     }
     return prepared;
 }

@@ -67,6 +67,8 @@ static bool of_batch(const Graph *g, ValueId stat, OpCode op, ValueId layer)
 /* Fills in the fold; NULL, or why it cannot be. */
 static const char *find_fold(const Folder *f, const Graph *g, Fold *p)
 {
+    if (ir_is(g, p->layer, OP_CONV_TRANSPOSE2D))
+        return "it is a transposed convolution";
     if (ir_use_count(&f->uses, ir_value(g, p->layer)->in[1]) > 1)
         return "its weight is read by others, too";
     p->norm = norm_behind(f, g, p->layer);
@@ -204,7 +206,8 @@ bool pass_fold_batchnorm(PassCtx *c, Graph *g)
                  .kept = ARENA_ARRAY(c->scratch, bool, g->values.len) };
     for (int32_t i = 0; i < g->order.len; i++) {
         ValueId id = g->order.at[i];
-        if ((ir_is(g, id, OP_CONV2D) || ir_is(g, id, OP_LINEAR)) && !consider(&f, g, id))
+        bool    layer = ir_is(g, id, OP_CONV2D) || ir_is(g, id, OP_LINEAR) || ir_is(g, id, OP_CONV_TRANSPOSE2D);
+        if (layer && !consider(&f, g, id))
             return false;
     }
     if (f.folds.len == 0)

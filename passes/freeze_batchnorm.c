@@ -42,7 +42,7 @@ ValueId batchnorm_running(Arena *a, const Graph *g, const Uses *u, ValueId stat)
         return VALUE_NONE;
     for (int32_t i = u->first[stat]; i < u->first[stat + 1]; i++) {
         const Value *user = ir_value(g, u->users[i]);
-        if (user->op == OP_EMA && user->in[1] == stat && ir_is(g, user->in[0], OP_STATE))
+        if ((user->op == OP_EMA || user->op == OP_LERP) && user->in[1] == stat && ir_is(g, user->in[0], OP_STATE))
             return user->in[0];
     }
     ValueId shift = ir_value(g, stat)->in[1];

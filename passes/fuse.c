@@ -22,6 +22,8 @@
 Space fuse_space(const Graph *g, ValueId v)
 {
     const Value *val = ir_value(g, v);
+    if (ir_has(g, v, T_FOLD))
+        val = ir_value(g, val->in[0]);
     if (!ir_has(g, v, T_REDUCE))
         return (Space){ val->type.shape, val->type.layout };
     const Value *big = ir_value(g, val->in[0]);
@@ -56,10 +58,12 @@ bool fuse_full_size(const FuseCtx *f, ValueId input, Space s)
     return shape_eq(ir_value(f->g, input)->type.shape, s.shape);
 }
 
-/* Nests that only move elements may be computed in place like element-wise ops. */
+/* Nests that only move elements, or look at a few neighbours, may be computed in place like element-wise ops. */
 static bool fuse_can_be_in_place(const Graph *g, ValueId v)
 {
-    return ir_has(g, v, T_ELTWISE) || ir_is(g, v, OP_SHORTCUT_A) || ir_is(g, v, OP_SHORTCUT_A_GRAD);
+    return ir_has(g, v, T_ELTWISE) || ir_is(g, v, OP_SHORTCUT_A) || ir_is(g, v, OP_SHORTCUT_A_GRAD) ||
+           ir_is(g, v, OP_TV_EACH) || ir_is(g, v, OP_TV_GRAD) || ir_is(g, v, OP_CONCAT) || ir_is(g, v, OP_SLICE) ||
+           ir_is(g, v, OP_PAD_IMAGE) || (ir_is(g, v, OP_UPSAMPLE) && !ir_int(ir_value(g, v), A_BILINEAR));
 }
 
 /* Somebody reads v as memory: not at the points of one loop nest. */
@@ -70,6 +74,8 @@ static bool fuse_needed_in_memory(const FuseCtx *f, ValueId v, const char **why)
         ValueId user = f->uses.users[i];
         if (ir_has(f->g, user, T_LIBRARY | T_EFFECT | T_VIEW))
             return *why = "a library call, a view or an output reads it", true;
+        if (ir_has(f->g, user, T_FOLD))
+            return *why = "a kernel of its own reads it", true;
         if (ir_has(f->g, user, T_NEST))
             return *why = "a window or a strided read needs it in memory", true;
         if (!ir_is(f->g, v, OP_CONST) && !space_eq(own, fuse_space(f->g, user)))

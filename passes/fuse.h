@@ -30,7 +30,8 @@ typedef struct FuseCtx {
     ValueSet *leaves;   /* by value: stored full-size values read to compute it in place; NULL: it never is */
 } FuseCtx;
 
-/* The space in which a value's body runs: its own for ELTWISE and NEST, its largest input's for REDUCE. */
+/* The space in which a value's body runs: its own for ELTWISE and NEST, its largest input's for REDUCE, its first
+ * input's for FOLD. */
 Space fuse_space(const Graph *g, ValueId v);
 bool  space_eq(Space a, Space b);
 /* The dimensions that a reduction keeps, as its attribute says: "", "c", "o", "nc", "n". */

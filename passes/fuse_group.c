@@ -38,7 +38,7 @@ typedef struct FuseGroup {
     Space       space;
     const char *keep;   /* of its reductions; NULL: none */
     Shape       kept;   /* their result */
-    bool        closed; /* library call */
+    bool        closed; /* library call, or a kernel that nothing joins */
     VEC(ValueId) roots;
     ValueSet reads; /* full-size values from memory */
     int32_t  n_reads;
@@ -151,7 +151,7 @@ static void group_root(Grouping *p, ValueId root)
 {
     FuseCtx *f = p->f;
     Deps     deps = { 0 };
-    bool     closed = ir_has(f->g, root, T_LIBRARY);
+    bool     closed = ir_has(f->g, root, T_LIBRARY | T_FOLD);
     deps_collect(f, root, &deps);
     for (int32_t k = p->groups.len - 1; k >= 0 && !closed; k--) {
         bool body = group_takes_body(p, k, root, &deps);
@@ -165,7 +165,9 @@ static void group_root(Grouping *p, ValueId root)
     }
     int32_t k = group_open(p, fuse_space(f->g, root), closed);
     pass_explain(f->c, f->g, root, "opens kernel %d%s", k,
-                 closed ? " (library call)" : ": no earlier one has its space and shares a read");
+                 ir_has(f->g, root, T_LIBRARY) ? " (library call)"
+                 : closed                      ? " (of its own)"
+                                               : ": no earlier one has its space and shares a read");
     group_join(p, k, root, &deps, false);
 }
 

@@ -1,5 +1,5 @@
-/* insert_quantize.c: puts quantizers where the recipe wants them. Each conv2d and linear reads a quantized weight and a
- * quantized input:
+/* insert_quantize.c: puts quantizers where the recipe wants them. Each conv2d, conv_transpose2d and linear reads a
+ * quantized weight and a quantized input (what meets no weight: insert_joins.c):
  *
  *   %c = conv2d %x, %w          =>    %sx = param "s1.b0.conv1.input.step"      %sw = param "s1.b0.conv1.weight.step"
  *                                     %xq = qdq %x, %sx {lo, hi, bits, role="act"}
@@ -23,7 +23,7 @@
  *
  * Tested by tests/unit/test_quantize.c and tests/golden. */
 #include "passes/batchnorm.h"
-#include "passes/quantize.h"
+#include "passes/insert_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,40 +36,31 @@ static const struct {
     [ROLE_ACT] = { "input", 0 },
 };
 
-typedef struct Layer {
-    ValueId     id;
-    const char *name;   /* what patterns match */
-    const char *unique; /* the same, or with a number behind it: leaves are named by it */
-    QuantSpec   spec[ROLE_COUNT];
-} Layer;
-
-/* A quantizer that exists: of value x (id before the rewrite). */
-typedef struct Made {
-    ValueId          x;
-    Role             role;
-    const QuantSpec *spec;
-    ValueId          q;
-} Made;
-
-typedef struct Inserter {
-    PassCtx      *c;
-    const Recipe *recipe;
-    Rewriter      r;
-    bool         *nonneg; /* by value id */
-    VEC(Layer) layers;    /* in order */
-    VEC(Made) made;
-} Inserter;
-
 /* ---- Values that are never negative ------------------------------------------------------------------------------ */
 
 /* When is the result >= 0 (or NaN)? */
 typedef enum NonnegRule { NONNEG_NO, NONNEG_ALWAYS, NONNEG_FIRST, NONNEG_ALL, NONNEG_SCALE, NONNEG_CODES } NonnegRule;
 
 static const NonnegRule nonneg_rules[OP_COUNT] = {
-    [OP_RELU] = NONNEG_ALWAYS,          [OP_MAXPOOL] = NONNEG_FIRST, [OP_AVGPOOL] = NONNEG_FIRST,
-    [OP_GLOBAL_AVGPOOL] = NONNEG_FIRST, [OP_RESHAPE] = NONNEG_FIRST, [OP_DROPOUT] = NONNEG_FIRST,
-    [OP_SHORTCUT_A] = NONNEG_FIRST,     [OP_ADD] = NONNEG_ALL,       [OP_MUL] = NONNEG_ALL,
-    [OP_SCALE] = NONNEG_SCALE,          [OP_QDQ] = NONNEG_CODES,
+    [OP_RELU] = NONNEG_ALWAYS,
+    [OP_MAXPOOL] = NONNEG_FIRST,
+    [OP_AVGPOOL] = NONNEG_FIRST,
+    [OP_GLOBAL_AVGPOOL] = NONNEG_FIRST,
+    [OP_RESHAPE] = NONNEG_FIRST,
+    [OP_DROPOUT] = NONNEG_FIRST,
+    [OP_SHORTCUT_A] = NONNEG_FIRST,
+    [OP_ADD] = NONNEG_ALL,
+    [OP_MUL] = NONNEG_ALL,
+    [OP_SCALE] = NONNEG_SCALE,
+    [OP_QDQ] = NONNEG_CODES,
+    [OP_RELU6] = NONNEG_ALWAYS,
+    [OP_SIGMOID] = NONNEG_ALWAYS,
+    [OP_HARD_SIGMOID] = NONNEG_ALWAYS,
+    [OP_SAMPLE_MASK] = NONNEG_ALWAYS,
+    [OP_CONCAT] = NONNEG_ALL,
+    [OP_SLICE] = NONNEG_FIRST,
+    [OP_PAD_IMAGE] = NONNEG_FIRST,
+    [OP_UPSAMPLE] = NONNEG_FIRST,
 };
 
 static bool value_nonneg(const Graph *g, const Value *v, const bool *known)
@@ -119,27 +110,32 @@ const char *layer_name(Arena *a, const Graph *g, ValueId id)
     return ir_label(a, g, id);
 }
 
-/* Layers that share a weight, or have no name, must not share the names of their step sizes. */
-static const char *unique_name(Arena *a, StrMap *taken, const char *name)
+const char *insert_unique_name(Inserter *q, const char *name)
 {
     const char *unique = name;
-    for (int n = 2; strmap_get(taken, unique) >= 0; n++)
-        unique = arena_printf(a, "%s_%d", name, n);
-    strmap_put(taken, unique, 1);
+    for (int n = 2; strmap_get(&q->taken, unique) >= 0; n++)
+        unique = arena_printf(q->c->scratch, "%s_%d", name, n);
+    strmap_put(&q->taken, unique, 1);
     return unique;
+}
+
+/* Ops with a weight. Of a transposed convolution's, the second dimension is the outputs. */
+static bool is_layer(const Graph *g, ValueId id)
+{
+    return ir_is(g, id, OP_CONV2D) || ir_is(g, id, OP_LINEAR) || ir_is(g, id, OP_CONV_TRANSPOSE2D);
 }
 
 static bool find_layers(Inserter *q, const Graph *g)
 {
     Arena *a = q->c->scratch;
     Uses   uses = ir_uses(a, g);
-    StrMap taken = strmap_new(a);
     for (int32_t i = 0; i < g->order.len; i++) {
         ValueId id = g->order.at[i];
-        if ((!ir_is(g, id, OP_CONV2D) && !ir_is(g, id, OP_LINEAR)) || batchnorm_only_statistics(g, &uses, id))
+        if (!is_layer(g, id) || is_teacher(g, id) || batchnorm_only_statistics(g, &uses, id))
             continue;
         const char *name = layer_name(a, g, id);
-        vec_push(a, &q->layers, (Layer){ .id = id, .name = name, .unique = unique_name(a, &taken, name) });
+        /* layers that share a weight, or have no name, must not share the names of their step sizes */
+        vec_push(a, &q->layers, (Layer){ .id = id, .name = name, .unique = insert_unique_name(q, name) });
     }
     for (int32_t i = 0; i < q->layers.len; i++)
         for (int role = 0; role < ROLE_COUNT; role++) {
@@ -153,40 +149,55 @@ static bool find_layers(Inserter *q, const Graph *g)
 
 /* ---- Is the recipe sound? ---------------------------------------------------------------------------------------- */
 
-/* By a run of this pass before. */
-static bool is_quantized(const Graph *g, ValueId x)
+bool insert_is_quantized(const Graph *g, ValueId x)
 {
     return ir_is(g, x, OP_QDQ) || ir_is(g, x, OP_QUANT_NOISE);
 }
 
-/* A network that brings a leaf of that name would get two of them. */
-static bool check_names(Inserter *q, const Graph *g)
+bool insert_check_name(Inserter *q, const Graph *g, const char *name, const char *layer)
 {
     static const char *const suffixes[] = { "step", "offset", "min", "max" };
+    for (int32_t k = 0; k < DT_COUNT(suffixes); k++) {
+        const char *leaf = arena_printf(q->c->scratch, "%s.%s", name, suffixes[k]);
+        if (ir_find(g, leaf) == VALUE_NONE)
+            continue;
+        diag_error(q->c->d, LOC_NONE, "insert-quantize: the name %s is taken, and layer %s needs it", leaf, layer);
+        return false;
+    }
+    return true;
+}
+
+static const char *quantizer_name(const Inserter *q, const Layer *l, Role role)
+{
+    return arena_printf(q->c->keep, "%s.%s", l->unique, roles[role].param);
+}
+
+static bool check_names(Inserter *q, const Graph *g)
+{
     for (int32_t i = 0; i < q->layers.len; i++)
         for (int role = 0; role < ROLE_COUNT; role++) {
             const Layer *l = &q->layers.at[i];
-            bool         there = is_quantized(g, ir_value(g, l->id)->in[roles[role].input]);
-            for (int32_t k = 0; k < DT_COUNT(suffixes) && !there && l->spec[role].bits; k++) {
-                const char *name = arena_printf(q->c->scratch, "%s.%s.%s", l->unique, roles[role].param, suffixes[k]);
-                if (ir_find(g, name) == VALUE_NONE)
-                    continue;
-                diag_error(q->c->d, LOC_NONE, "insert-quantize: the name %s is taken, and layer %s needs it", name,
-                           l->name);
+            if (l->spec[role].bits && !insert_is_quantized(g, ir_value(g, l->id)->in[roles[role].input]) &&
+                !insert_check_name(q, g, quantizer_name(q, l, (Role)role), l->name))
                 return false;
-            }
         }
-    return true;
+    return joins_check_names(q, g);
 }
 
 static bool check_recipe(Inserter *q)
 {
-    RecipeLayer *layers = ARENA_ARRAY(q->c->scratch, RecipeLayer, q->layers.len + 1);
+    RecipeLayer *layers = ARENA_ARRAY(q->c->scratch, RecipeLayer, q->layers.len + q->joins.len + 1);
+    int32_t      n = 0;
     for (int32_t i = 0; i < q->layers.len; i++) {
         const Layer *l = &q->layers.at[i];
-        layers[i] = (RecipeLayer){ l->name, { &l->spec[ROLE_WEIGHT], &l->spec[ROLE_ACT] } };
+        layers[n++] = (RecipeLayer){ l->name, { &l->spec[ROLE_WEIGHT], &l->spec[ROLE_ACT] } };
     }
-    return recipe_check(q->c->scratch, q->c->d, q->recipe, layers, q->layers.len);
+    for (int32_t i = 0; i < q->joins.len; i++) {
+        const Join *j = &q->joins.at[i];
+        if (!str_eq(spec_word(&j->spec[ROLE_ACT], SET_JOINS), "float"))
+            layers[n++] = (RecipeLayer){ j->name, { &j->spec[ROLE_WEIGHT], &j->spec[ROLE_ACT] } };
+    }
+    return recipe_check(q->c->scratch, q->c->d, q->recipe, layers, n);
 }
 
 /* ---- One quantizer ----------------------------------------------------------------------------------------------- */
@@ -208,7 +219,7 @@ static bool choose_grain(Quantizing *z)
     z->steps = z->group = 1;
     if (z->role == ROLE_ACT || str_eq(grain, "tensor"))
         return true;
-    int64_t outputs = ir_value(z->b->g, z->x)->type.shape.dim[0];
+    int64_t outputs = ir_value(z->b->g, z->x)->type.shape.dim[z->axis];
     z->group = str_eq(grain, "channel") ? 1 : strtoll(grain, NULL, 10);
     z->steps = outputs / z->group;
     if (outputs % z->group == 0)
@@ -279,8 +290,7 @@ static void add_inspection(Quantizing *z, ValueId x, ValueId y)
         inspect_output(z, y, "value");
 }
 
-/* An input of the network, in whatever shape. */
-static bool is_given(const Graph *g, ValueId x)
+bool insert_is_given(const Graph *g, ValueId x)
 {
     while (ir_ops[ir_value(g, x)->op].traits & T_VIEW)
         x = ir_value(g, x)->in[0];
@@ -303,23 +313,22 @@ static bool rounds(const PassCtx *c, const QuantSpec *spec, Role role)
     return !(c->step == STEP_EVAL && c->clamped) && (!clamps || sees_float(c, spec, role));
 }
 
-/* The quantized x as this step sees it; VALUE_NONE: reported. */
-static ValueId emit_quantizer(Inserter *q, const Layer *l, Role role, ValueId old)
+ValueId insert_quantizer(Inserter *q, const Site *s, ValueId x)
 {
     PassCtx         *c = q->c;
-    const QuantSpec *spec = &l->spec[role];
-    ValueId          x = ir_mapped(&q->r, old);
+    const QuantSpec *spec = s->spec;
     Quantizing       z = { .c = c,
                            .b = &q->r.b,
                            .spec = spec,
-                           .role = role,
-                           .name = arena_printf(c->keep, "%s.%s", l->unique, roles[role].param),
+                           .role = s->role,
+                           .name = s->name,
                            .x = x,
-                           .nonneg = q->nonneg[old],
-                           .given = is_given(q->r.b.g, x),
-                           .round = rounds(c, spec, role),
-                           .info = { .layer = arena_strdup(c->keep, l->name),
-                                     .role = role_name(role),
+                           .nonneg = s->nonneg,
+                           .given = s->given,
+                           .round = rounds(c, spec, s->role),
+                           .axis = s->axis,
+                           .info = { .layer = arena_strdup(c->keep, s->layer),
+                                     .role = role_name(s->role),
                                      .method = spec->method->name,
                                      .bits = spec->bits,
                                      .row = spec->row,
@@ -330,6 +339,7 @@ static ValueId emit_quantizer(Inserter *q, const Layer *l, Role role, ValueId ol
         return VALUE_NONE;
     z.info.name = z.name;
     z.info.steps = z.steps;
+    z.info.axis = z.axis;
     z.info.elems = shape_elems(ir_value(z.b->g, x)->type.shape);
     ValueId y = spec->method->quantize(&z);
     if (c->step == STEP_OBSERVE) {
@@ -339,8 +349,8 @@ static ValueId emit_quantizer(Inserter *q, const Layer *l, Role role, ValueId ol
     }
     add_inspection(&z, x, y);
     vec_push(c->keep, &c->quantizers, z.info);
-    pass_count(c, role == ROLE_WEIGHT ? "weights" : "activations", 1);
-    return sees_float(c, spec, role) ? x : add_noise(&z, x, y);
+    pass_count(c, s->role == ROLE_WEIGHT ? "weights" : "activations", 1);
+    return sees_float(c, spec, s->role) ? x : add_noise(&z, x, y);
 }
 
 /* Would both quantize alike? */
@@ -349,29 +359,56 @@ static bool same_spec(const QuantSpec *a, const QuantSpec *b, Role role)
     if (a->method != b->method || a->bits != b->bits)
         return false;
     for (int32_t i = 0; i < SETTING_COUNT; i++)
-        if (i != SET_METHOD && (pass_settings[i].roles & 1u << role) != 0 &&
+        if (i != SET_METHOD && i != SET_JOINS && (pass_settings[i].roles & 1u << role) != 0 &&
             !str_eq(a->value[i].text, b->value[i].text))
             return false;
     return true;
 }
 
-/* The quantized operand of a layer, made now or by an earlier layer. */
-static ValueId quantized_operand(Inserter *q, const Layer *l, Role role)
+ValueId insert_or_share(Inserter *q, const Site *s, ValueId old)
 {
-    const Graph *g = q->r.b.g;
-    ValueId      x = ir_value(g, l->id)->in[roles[role].input];
-    if (l->spec[role].bits == 0 || is_quantized(g, x))
-        return ir_mapped(&q->r, x);
     for (int32_t i = 0; i < q->made.len; i++) {
         const Made *m = &q->made.at[i];
-        if (m->x == x && m->role == role && same_spec(m->spec, &l->spec[role], role)) {
+        if (m->x == old && m->role == s->role && same_spec(m->spec, s->spec, s->role)) {
             pass_count(q->c, "shared", 1);
             return m->q;
         }
     }
-    ValueId y = emit_quantizer(q, l, role, x);
-    vec_push(q->c->scratch, &q->made, ((Made){ x, role, &l->spec[role], y }));
+    ValueId y = insert_quantizer(q, s, ir_mapped(&q->r, old));
+    vec_push(q->c->scratch, &q->made, ((Made){ old, s->role, s->spec, y }));
     return y;
+}
+
+/* ---- Layers, rewritten ------------------------------------------------------------------------------------------- */
+
+/* The quantized operand of a layer. VALUE_NONE: reported. */
+static ValueId quantized_operand(Inserter *q, const Layer *l, Role role)
+{
+    const Graph *g = q->r.b.g;
+    const Value *v = ir_value(g, l->id);
+    ValueId      x = v->in[roles[role].input];
+    if (l->spec[role].bits == 0 || insert_is_quantized(g, x))
+        return ir_mapped(&q->r, x);
+    const Site s = { .layer = l->name,
+                     .name = quantizer_name(q, l, role),
+                     .spec = &l->spec[role],
+                     .role = role,
+                     .axis = role == ROLE_WEIGHT && v->op != OP_CONV_TRANSPOSE2D ? 0 : 1,
+                     .nonneg = q->nonneg[x],
+                     .given = insert_is_given(g, x) };
+    return insert_or_share(q, &s, x);
+}
+
+void insert_rewrite(Inserter *q, ValueId id, const ValueId *in)
+{
+    const Value *v = ir_value(q->r.b.g, id);
+    bool         is_new = false;
+    for (int32_t i = 0; i < v->n_in; i++)
+        is_new |= in[i] != ir_mapped(&q->r, v->in[i]);
+    if (is_new)
+        ir_replace(&q->r, id, ir_copy(&q->r.b, id, in));
+    else
+        ir_keep(&q->r, id);
 }
 
 /* False: reported. */
@@ -382,18 +419,12 @@ static bool rewrite_layer(Inserter *q, const Layer *l)
     q->r.b.like = l->id;
     for (int32_t i = 0; i < n; i++)
         in[i] = ir_mapped(&q->r, ir_value(q->r.b.g, l->id)->in[i]);
-    bool new = false;
     for (int role = 0; role < ROLE_COUNT; role++) {
-        ValueId z = quantized_operand(q, l, (Role)role);
-        if (z == VALUE_NONE)
+        in[roles[role].input] = quantized_operand(q, l, (Role)role);
+        if (in[roles[role].input] == VALUE_NONE)
             return false;
-        new |= z != in[roles[role].input];
-        in[roles[role].input] = z;
     }
-    if (new)
-        ir_replace(&q->r, l->id, ir_copy(&q->r.b, l->id, in));
-    else
-        ir_keep(&q->r, l->id);
+    insert_rewrite(q, l->id, in);
     return true;
 }
 
@@ -426,25 +457,29 @@ bool pass_insert_quantize(PassCtx *c, Graph *g)
 {
     if (c->recipe == NULL || !recipe_quantizes(c->recipe))
         return false;
-    Inserter q = { .c = c, .recipe = c->recipe };
-    if (!find_layers(&q, g) || !check_recipe(&q) || !check_names(&q, g))
+    Inserter q = { .c = c, .recipe = c->recipe, .taken = strmap_new(c->scratch) };
+    if (!find_layers(&q, g) || !joins_find(&q, g) || !check_recipe(&q) || !check_names(&q, g))
         return false;
     find_nonneg(&q, g);
     q.r = ir_rewrite_begin(g, c->scratch, c->d, "insert-quantize");
-    int32_t next = 0;
+    int32_t layer = 0, join = 0;
     for (int32_t i = 0; i < q.r.n_old; i++)
         if (is_random_input(g, q.r.old[i]))
             ir_keep(&q.r, q.r.old[i]);
     for (int32_t i = 0; i < q.r.n_old; i++) {
         ValueId id = q.r.old[i];
+        bool    ok = true;
         if (is_random_input(g, id))
             continue;
-        bool layer = next < q.layers.len && q.layers.at[next].id == id;
-        if (!layer && is_statistics(&q, g, next, id))
-            rewrite_statistics(&q, &q.layers.at[next - 1], id);
-        else if (!layer)
+        if (layer < q.layers.len && q.layers.at[layer].id == id)
+            ok = rewrite_layer(&q, &q.layers.at[layer++]);
+        else if (join < q.joins.len && q.joins.at[join].id == id)
+            ok = joins_rewrite(&q, &q.joins.at[join++]);
+        else if (is_statistics(&q, g, layer, id))
+            rewrite_statistics(&q, &q.layers.at[layer - 1], id);
+        else
             ir_keep(&q.r, id);
-        else if (!rewrite_layer(&q, &q.layers.at[next++]))
+        if (!ok)
             return false;
     }
     return ir_rewrite_end(&q.r);

@@ -98,9 +98,10 @@ static void choose_products(IntForward *f, const Graph *g)
     for (int32_t i = 0; i < g->order.len; i++) {
         ValueId      id = g->order.at[i];
         const Value *v = ir_value(g, id);
-        if (!is_product(g, id))
+        bool         transposed = ir_is(g, id, OP_CONV_TRANSPOSE2D);
+        if (!is_product(g, id) && !transposed)
             continue;
-        const char *why = why_float(c, g, v);
+        const char *why = transposed ? "there are no integer products of transposed convolutions" : why_float(c, g, v);
         f->integer[id] = why == NULL;
         pass_count(c, why ? "products left in float" : "integer products", 1);
         pass_explain(c, g, id, "%s%s", why ? "stays a product of floats: " : "is made of integer codes",

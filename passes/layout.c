@@ -24,10 +24,21 @@ typedef enum LayoutRule {
 } LayoutRule;
 
 static const LayoutRule layout_rules[OP_COUNT] = {
-    [OP_PARAM] = RULE_WEIGHT,     [OP_STATE] = RULE_WEIGHT,    [OP_CONV2D_GRAD_W] = RULE_WEIGHT,
-    [OP_INPUT] = RULE_IMAGE,      [OP_CONV2D] = RULE_IMAGE,    [OP_CONV2D_GRAD_X] = RULE_IMAGE,
-    [OP_CONV2D_INT] = RULE_IMAGE, [OP_BROADCAST] = RULE_IMAGE, [OP_GLOBAL_AVGPOOL] = RULE_IMAGE,
+    [OP_PARAM] = RULE_WEIGHT,
+    [OP_STATE] = RULE_WEIGHT,
+    [OP_CONV2D_GRAD_W] = RULE_WEIGHT,
+    [OP_INPUT] = RULE_IMAGE,
+    [OP_CONV2D] = RULE_IMAGE,
+    [OP_CONV2D_GRAD_X] = RULE_IMAGE,
+    [OP_CONV2D_INT] = RULE_IMAGE,
+    [OP_BROADCAST] = RULE_IMAGE,
+    [OP_GLOBAL_AVGPOOL] = RULE_IMAGE,
+    [OP_DEPTHWISE] = RULE_IMAGE,
+    [OP_DEPTHWISE_GRAD_X] = RULE_IMAGE,
+    [OP_DEPTHWISE_WEIGHT] = RULE_IMAGE,
+    [OP_DEPTHWISE_GRAD_W] = RULE_WEIGHT,
     [OP_RESHAPE] = RULE_VIEW,
+    [OP_CONV_TRANSPOSE2D] = RULE_IMAGE,
 };
 
 static Layout layout_follow(const Rewriter *r, const Value *v)
@@ -69,6 +80,8 @@ static Layout layout_operand(const Rewriter *r, const Value *v, int32_t i, Layou
     uint32_t     traits = ir_ops[v->op].traits;
     if (traits & T_LIBRARY)
         return i == 1 && v->op != OP_CONV2D_GRAD_W ? t->weight_layout : t->image_layout;
+    if (v->op == OP_DEPTHWISE || v->op == OP_DEPTHWISE_GRAD_X || v->op == OP_DEPTHWISE_GRAD_W)
+        return t->image_layout; /* channels are neighbours in all that they read */
     if (v->op == OP_ASSIGN || ((traits & T_REDUCE) && shape_eq(x.shape, first.shape)))
         return first.layout;
     return (traits & T_ELTWISE) && shape_eq(x.shape, v->type.shape) ? own : x.layout;

@@ -31,6 +31,7 @@ typedef struct LowerCtx {
     bool         in_final;
     KVal        *body_val, *final_val; /* by value; KVAL_NONE: not there */
     KVal (*sums)[2];                   /* by value: a reduction's sums */
+    KVal *fold;                        /* a fold's sums, by tap */
     VEC(LowerBuf) bufs;
     BodyCtx body;
     bool    loop_axis_used[KERNEL_MAX_AXES];
@@ -53,6 +54,8 @@ static void lower_kept_dims(const LowerCtx *l, bool kept[DT_MAX_RANK])
         kept[d] = true;
     for (int32_t i = 0; i < l->part.n; i++) {
         ValueId v = l->part.at[i];
+        for (int32_t d = 0; d < DT_MAX_RANK && ir_has(l->g, v, T_FOLD); d++)
+            kept[d] = d == 1;
         if (!ir_has(l->g, v, T_REDUCE))
             continue;
         Shape s = ir_value(l->g, v)->type.shape;
@@ -74,7 +77,7 @@ static int32_t lower_kept_dim(const Graph *g, Part part)
 static bool lower_reduces(const LowerCtx *l)
 {
     for (int32_t i = 0; i < l->part.n; i++)
-        if (ir_has(l->g, l->part.at[i], T_REDUCE))
+        if (ir_has(l->g, l->part.at[i], T_REDUCE | T_FOLD))
             return true;
     return false;
 }
@@ -157,7 +160,7 @@ static KVal lower_value(LowerCtx *l, ValueId v);
 
 static bool lower_is_kept_value(const LowerCtx *l, ValueId v)
 {
-    if (ir_has(l->g, v, T_REDUCE))
+    if (ir_has(l->g, v, T_REDUCE | T_FOLD))
         return true;
     return !shape_eq(ir_value(l->g, v)->type.shape, l->space.shape);
 }
@@ -325,13 +328,33 @@ static KVal lower_value(LowerCtx *l, ValueId v)
     BodyCtx bc;
     if (l->in_final && ir_has(l->g, v, T_REDUCE))
         return *slot = lower_final_of(l, v);
-    if ((op->traits & T_NEST) == 0)
+    if (l->in_final && ir_has(l->g, v, T_FOLD))
+        return *slot = l->fold[0];
+    if ((op->traits & (T_NEST | T_FOLD)) == 0)
         lower_inputs(l, v, in);
     bc = lower_body_ctx(l, v, out);
+    if (op->traits & T_FOLD) {
+        Shape w = ir_value(l->g, v)->type.shape;
+        l->fold = bc.sums = ARENA_ARRAY(l->c->scratch, KVal, w.dim[2] * w.dim[3]);
+        op->body(&bc, NULL, result);
+        return *slot = l->fold[0];
+    }
     int32_t n = op->body(&bc, (op->traits & T_NEST) ? NULL : in, result);
     for (int32_t i = 0; i < n && ir_has(l->g, v, T_REDUCE); i++)
         l->sums[v][i] = kb_acc(&l->b, op->acc, result[i]);
     return *slot = result[0];
+}
+
+/* The sums of each channel are its taps. */
+static void lower_store_fold(LowerCtx *l, ValueId v)
+{
+    Type    t = ir_value(l->g, v)->type;
+    int32_t buf = lower_buf(l, v, BUF_OUT);
+    Affine  channel = affine_axis(l->axis[1], type_stride(t, 0));
+    for (int64_t i = 0; i < t.shape.dim[2] * t.shape.dim[3]; i++) {
+        int64_t tap = i / t.shape.dim[3] * type_stride(t, 2) + i % t.shape.dim[3] * type_stride(t, 3);
+        kb_store(&l->b, buf, affine_add(channel, affine_const(tap)), l->fold[i]);
+    }
 }
 
 static void lower_store(LowerCtx *l, ValueId v)
@@ -339,6 +362,10 @@ static void lower_store(LowerCtx *l, ValueId v)
     const Value *val = ir_value(l->g, v);
     if (val->place.kind == MEM_NONE)
         return;
+    if (ir_has(l->g, v, T_FOLD)) {
+        lower_store_fold(l, v);
+        return;
+    }
     int32_t buf = lower_buf(l, v, BUF_OUT);
     KVal    x = l->in_final ? l->final_val[v] : l->body_val[v];
     kb_store(&l->b, buf, lower_address(l, v, v, val->type.shape), x);
@@ -350,7 +377,7 @@ static bool lower_in_region(const LowerCtx *l, ValueId v)
     if (ir_is(l->g, v, OP_CONST) && ir_value(l->g, v)->place.kind == MEM_NONE)
         return false; /* made where it is used */
     bool kept = lower_is_kept_value(l, v);
-    return l->in_final ? kept : !kept || ir_has(l->g, v, T_REDUCE);
+    return l->in_final ? kept : !kept || ir_has(l->g, v, T_REDUCE | T_FOLD);
 }
 
 /* All values, then all stores: an update in place must not be seen by a value that reads the old one. */
@@ -361,7 +388,7 @@ static void lower_region(LowerCtx *l, bool final)
         if (lower_in_region(l, l->part.at[i]))
             lower_value(l, l->part.at[i]);
     for (int32_t i = 0; i < l->part.n; i++)
-        if (lower_in_region(l, l->part.at[i]) && (final || !ir_has(l->g, l->part.at[i], T_REDUCE)))
+        if (lower_in_region(l, l->part.at[i]) && (final || !ir_has(l->g, l->part.at[i], T_REDUCE | T_FOLD)))
             lower_store(l, l->part.at[i]);
 }
 

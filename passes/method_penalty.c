@@ -12,12 +12,11 @@
 
 #include <math.h>
 
-/* scale times the sum of phi; keep "o": of each output of a weight. */
+/* scale times the sum of phi; keep "o" or "c": of each output of a weight. */
 static ValueId sum_phi(Quantizing *z, ValueId step, const char *keep, double scale)
 {
     return ir_emit(z->b, OP_PENALTY, IR_IN(z->x, quantizing_each(z, step)), AT(FORM, z->spec->method->penalty),
-                   AI(LO, z->info.lo), AI(HI, z->info.hi), AI(AXIS, z->role == ROLE_WEIGHT ? 0 : 1), AT(KEEP, keep),
-                   AF(SCALE, scale));
+                   AI(LO, z->info.lo), AI(HI, z->info.hi), AI(AXIS, z->axis), AT(KEEP, keep), AF(SCALE, scale));
 }
 
 /* Of each weight, at lambda = 1. Its gradient is at most pi WEIGHT_PULL steps: with a learning rate of 0.01 and
@@ -46,7 +45,7 @@ static void inspect_penalty(Quantizing *z, ValueId step)
 {
     if (z->c->step != STEP_INSPECT || z->role != ROLE_WEIGHT)
         return;
-    ValueId phi = sum_phi(z, step, z->steps > 1 ? "o" : "", 1);
+    ValueId phi = sum_phi(z, step, z->steps == 1 ? "" : z->axis == 0 ? "o" : "c", 1);
     ir_output(z->b, phi, arena_printf(z->c->keep, INSPECT_OUTPUT "%s:phi", z->name));
 }
 

@@ -5,6 +5,8 @@
 
 #include "passes/passes.h"
 
+#include <string.h>
+
 /* One function a row: edits the graph in place, returns "changed". */
 #define PASS(id, name, flags, steps, phase, function, doc) bool function(PassCtx *c, Graph *g);
 #include "passes/passes.def"
@@ -14,6 +16,13 @@
  * fold-batchnorm made of it; else its label. (insert_quantize.c) */
 const char *layer_name(Arena *a, const Graph *g, ValueId id);
 
+/* Is it of the network that teaches, which stays as it is? */
+static inline bool is_teacher(const Graph *g, ValueId id)
+{
+    const char *scope = ir_value(g, id)->scope;
+    return scope != NULL && strncmp(scope, TEACHER_PREFIX, sizeof TEACHER_PREFIX - 1) == 0;
+}
+
 /* Is the recipe sound for the layers of this network? False: every mistake is reported. (recipe_check.c) */
 typedef struct RecipeLayer {
     const char      *name;
@@ -22,6 +31,23 @@ typedef struct RecipeLayer {
 bool recipe_check(Arena *a, Diag *d, const Recipe *r, const RecipeLayer *layers, int32_t n) DT_CHECKED;
 /* Does the setting do anything with this method, for one of the sides `roles`? */
 bool method_reads(const Method *m, SettingId id, uint32_t roles);
+
+/* ---- Optimizers ------------------------------------------------------------------------------------------------- */
+
+/* One update that is being emitted. */
+struct Updating {
+    Builder               *b;
+    const OptimizerConfig *cfg;
+    const Optimizer       *row;
+    ValueId                param, grad;
+    ValueId                lr;         /* of this param's group */
+    ValueId                rate, root; /* of optimizers that correct: lr / seen1, sqrt(seen2) */
+    double                 decay, floor;
+    ValueId                moment[3], next[3]; /* as before the update, and after it; VALUE_NONE: it has none such */
+};
+
+/* Is the param left as it is by this step, because the options say so? (optimizer.c) */
+bool optimizer_freezes(const PassCtx *c, const char *param);
 
 /* Is the result of this op laid out as weights are, whatever it reads? (layout.c) */
 bool layout_makes_weight(OpCode op);

@@ -174,6 +174,7 @@ typedef struct QuantizerInfo {
     int32_t     bits, row; /* row: as in QuantSpec */
     int64_t     lo, hi;    /* codes */
     int64_t     steps;     /* 1, or one for each so many outputs of the weight: a vector of that length */
+    int32_t     axis;      /* of a weight: the dimension of its outputs, 1 for a transposed convolution */
     int64_t     elems;     /* of what it quantizes */
     bool        affine;    /* it has a zero point */
     const char *step;      /* f32[steps]: param, or state when it is not trained */
@@ -187,10 +188,59 @@ typedef struct QuantizerInfo {
 /* ---- What passes are told ------------------------------------------------------------------------------------------
  */
 
+/* Params whose name matches stay as they are, up to an epoch or for ever. */
+typedef struct Freeze {
+    const char *pattern; /* glob over "s1.b0.conv1.weight" */
+    double      until;   /* epoch; INFINITY: for ever */
+} Freeze;
+
+/* Zero: SGD without momentum, nothing clipped or averaged. */
 typedef struct OptimizerConfig {
-    double momentum, weight_decay;
-    bool   nesterov;
+    double      momentum, weight_decay;
+    bool        nesterov;
+    const char *name; /* of a row of pass_optimizers; NULL: sgd */
+    double      beta1, beta2, eps, rho;
+    double      step_lr;    /* factor of the learning rate of steps and offsets; 0: 1 */
+    double      clip_norm;  /* the root of the sum of the squares of all gradients is at most this; 0: whatever it is */
+    double      clip_value; /* each number of a gradient is in +- this; 0: whatever it is */
+    int32_t     accumulate; /* steps whose gradients are averaged for one update; 0 and 1: each makes one */
+    bool        gather;     /* this step is not the last of them: it adds its gradients and updates nothing */
+    double      ema;        /* weight of the old average of params and states; 0: there are no averages */
+    bool        ema_warm;   /* less of it at first: min(ema, (1 + t) / (10 + t)) */
+    const Freeze *freeze;
+    int32_t       n_freeze;
 } OptimizerConfig;
+
+/* An optimizer is a row of passes/optimizers.c: what it is by default, and a function that emits one update. */
+typedef struct Updating Updating;
+typedef struct Optimizer {
+    const char *name, *doc;
+    double      lr, momentum, weight_decay, beta1, beta2, eps, rho; /* unless said otherwise */
+    const char *reads;                                              /* options: "momentum nesterov"; all read lr */
+    const char *moments[3];                                         /* states of each param, "PARAM.velocity", ... */
+    int32_t     only_with_momentum;                                 /* of them, the first so many */
+    double      first;                                              /* value of moment2 */
+    bool        corrects; /* moments are divided by the weight that they have seen so far */
+    ValueId (*update)(Updating *u);
+} Optimizer;
+extern const Optimizer pass_optimizers[];
+extern const int32_t   pass_n_optimizers;
+const Optimizer       *optimizer_find(const char *name); /* NULL: there is none; sgd for no name */
+bool                   optimizer_reads(const Optimizer *o, const char *option);
+/* "head.*" or "stem.*@5" (until epoch 5). False: reported, `what` in front. */
+bool optimizer_parse_freeze(Arena *a, Diag *d, Loc at, const char *what, const char *text, Freeze *out) DT_CHECKED;
+/* Adds the epochs at which params thaw to those at which a recipe changes (recipe_phases); how many there are then.
+ * False: reported, there are more than RECIPE_MOST_PHASES. */
+bool optimizer_phases(Diag *d, const OptimizerConfig *o, double epochs, double at[RECIPE_MOST_PHASES],
+                      int32_t *n) DT_CHECKED;
+
+/* States that optimizers keep for a param. */
+#define OPT_GRAD ".grad"          /* sum of gradients, with accumulate */
+#define OPT_EMA ".ema"            /* average of a param or a state */
+#define OPT_UPDATES "ema:updates" /* how often the averages were updated */
+/* What names of the teacher's params and states begin with (frontend/teacher.c), and the
+ * scopes of what it computes. All are states of the step that trains. */
+#define TEACHER_PREFIX "teacher:"
 
 /* Numbers of the target that passes may look at; no API of it. */
 typedef struct Target {
@@ -217,6 +267,7 @@ typedef struct PassCtx {
     Moment                 moment;
     bool                   clamped; /* eval: quantizers clip and do not round (what a regularizer has reached so far) */
     const OptimizerConfig *optimizer;
+    bool                   use_averages; /* eval: reads the averages of params and states in their place */
     const Target          *target;
     bool                   int8_forward; /* products of codes of up to 8 bits are made of integers (--forward int8) */
     VEC(PassStat) stats;                 /* in the graph's arena */

@@ -10,6 +10,7 @@
 #include "passes/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- Lifetimes --------------------------------------------------------------------------------------------------- */
 
@@ -108,6 +109,13 @@ static void plan_append(Graph *g, ValueId v, MemKind kind, int64_t align)
     g->bytes[kind] += dt_round_up(type_bytes(ir_value(g, v)->type), align);
 }
 
+/* A teacher's states come last: steps that train nothing do not have them. */
+static bool plan_is_last(const Graph *g, ValueId v)
+{
+    const char *name = ir_value(g, v)->name;
+    return name != NULL && strncmp(name, TEACHER_PREFIX, sizeof TEACHER_PREFIX - 1) == 0;
+}
+
 static int plan_by_id(const void *x, const void *y)
 {
     ValueId a = *(const ValueId *)x, b = *(const ValueId *)y;
@@ -122,10 +130,12 @@ static void plan_leaves(PassCtx *c, Graph *g, int64_t align)
             vec_push(c->scratch, &leaves, g->order.at[i]);
     if (leaves.len > 0)
         qsort(leaves.at, (size_t)leaves.len, sizeof(ValueId), plan_by_id); /* order of making, whatever passes moved */
-    for (int32_t i = 0; i < leaves.len; i++) {
-        OpCode op = ir_value(g, leaves.at[i])->op;
-        plan_append(g, leaves.at[i], op == OP_INPUT ? MEM_IO : op == OP_PARAM ? MEM_PARAM : MEM_STATE, align);
-    }
+    for (int last = 0; last < 2; last++)
+        for (int32_t i = 0; i < leaves.len; i++) {
+            OpCode op = ir_value(g, leaves.at[i])->op;
+            if (plan_is_last(g, leaves.at[i]) == last)
+                plan_append(g, leaves.at[i], op == OP_INPUT ? MEM_IO : op == OP_PARAM ? MEM_PARAM : MEM_STATE, align);
+        }
 }
 
 bool pass_plan_memory(PassCtx *c, Graph *g)

@@ -19,6 +19,7 @@ struct Quantizing {
     bool             nonneg; /* x is never negative */
     bool             given;  /* x is what the host hands in: its step is not trained, which would cost a gradient */
     bool             round;  /* false: clip alone */
+    int32_t          axis;   /* of a weight: the dimension of its outputs; else 1 */
     int64_t          steps;  /* 1, or how many: outputs of a weight in groups */
     int64_t          group;  /* outputs that share a step */
     QuantizerInfo    info;   /* lo, hi are set before the method is called and may be changed by it */

@@ -45,7 +45,7 @@ ValueId quantizing_reduce(Quantizing *z, OpCode op, double scale)
         return reduce_input(z, op, scale);
     if (z->steps == 1)
         return ir_emit(z->b, op, IR_IN(z->x), AT(KEEP, ""), AF(SCALE, scale));
-    ValueId each = ir_emit(z->b, op, IR_IN(z->x), AT(KEEP, "o"), AF(SCALE, scale));
+    ValueId each = ir_emit(z->b, op, IR_IN(z->x), AT(KEEP, z->axis == 0 ? "o" : "c"), AF(SCALE, scale));
     if (z->group == 1)
         return each;
     bool sums = op == OP_REDUCE_ABS || op == OP_REDUCE_SUM;
@@ -57,8 +57,8 @@ ValueId quantizing_qdq(Quantizing *z, ValueId step, ValueId zero, const char *en
 {
     const ValueId in[] = { z->x, quantizing_each(z, step), zero };
     z->qdq = ir_emit(z->b, OP_QDQ, IR_INS(in, zero == VALUE_NONE ? 2 : 3), AI(LO, z->info.lo), AI(HI, z->info.hi),
-                     AI(AXIS, z->role == ROLE_WEIGHT ? 0 : 1), AI(ROUND, z->round), AT(ENDS, ends),
-                     AI(BITS, z->info.bits), AT(ROLE, role_name(z->role)), AI(ROW, z->info.row));
+                     AI(AXIS, z->axis), AI(ROUND, z->round), AT(ENDS, ends), AI(BITS, z->info.bits),
+                     AT(ROLE, role_name(z->role)), AI(ROW, z->info.row));
     return z->qdq;
 }
 

@@ -54,11 +54,7 @@ bool recipe_unknown_word(Arena *a, Diag *d, Loc at, const char *what, const char
     for (int32_t i = 0; i < n; i++)
         str_printf(&all, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", words[i]);
     diag_error(d, at, "%s: expected %s, found '%s'", what, all.s, found);
-    const char *near = str_nearest(a, found, words, n);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
-    else
-        diag_help(d, "%s", else_help);
+    diag_help_nearest(d, found, words, n, else_help);
     return false;
 }
 

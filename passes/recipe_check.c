@@ -19,8 +19,9 @@ typedef struct Check {
 /* ---- Which settings a method reads ------------------------------------------------------------------------------- */
 
 /* By insert-quantize, whatever the method. */
-static const SettingId read_by_all[] = { SET_METHOD, SET_GRAIN,    SET_CODES, SET_NOISE,   SET_NOISE_BLOCK,
-                                         SET_DELAY,  SET_TRAINING, SET_FOLD,  SET_BATCHES, SET_FREEZE_BN };
+static const SettingId read_by_all[] = { SET_METHOD,      SET_GRAIN,     SET_CODES,    SET_NOISE,
+                                         SET_NOISE_BLOCK, SET_DELAY,     SET_TRAINING, SET_FOLD,
+                                         SET_BATCHES,     SET_FREEZE_BN, SET_JOINS };
 
 /* Is "KEY" or "ROLE.KEY" among the words of `reads`? */
 static bool reads_word(const char *reads, const char *key, uint32_t roles)
@@ -271,7 +272,8 @@ bool recipe_check(Arena *a, Diag *d, const Recipe *r, const RecipeLayer *layers,
     }
     for (int32_t i = 0; i < r->settings.len; i++) {
         const RecipeSetting *s = &r->settings.at[i];
-        ok = (s->pattern == NULL || check_pattern(&c, s->at, s->what, s->pattern)) && ok;
+        const bool           joins = s->id == SET_JOINS; /* its patterns name joins, which insert_joins.c knows */
+        ok = (s->pattern == NULL || joins || check_pattern(&c, s->at, s->what, s->pattern)) && ok;
         ok = check_setting(&c, s) && ok;
     }
     return ok;

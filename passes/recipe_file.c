@@ -145,6 +145,12 @@ static bool whole_batch_in_n(Reading *r, const char *name, const char *value)
     return false;
 }
 
+static bool say_ema(Reading *r, const char *name, const char *value)
+{
+    (void)name;
+    return say(r, "ema", value);
+}
+
 static const Key keys[] = {
     { "method", whole_method },
     { "bits", whole_bits },
@@ -157,6 +163,23 @@ static const Key keys[] = {
     { "momentum", say },
     { "weight-decay", say },
     { "nesterov", say },
+    { "optimizer", say },
+    { "beta1", say },
+    { "beta2", say },
+    { "rho", say },
+    { "eps", say },
+    { "step-lr", say },
+    { "clip-norm", say },
+    { "clip-value", say },
+    { "accumulate", say },
+    { "weight-ema", say_ema }, /* "ema" is a setting */
+    { "ema-constant", say },
+    { "label-smoothing", say },
+    { "teacher", say },
+    { "teacher-net", say },
+    { "distill-weight", say },
+    { "temperature", say },
+    { "reestimate-bn", say },
 };
 
 static const Key *find_key(const char *name)
@@ -185,12 +208,8 @@ static bool unknown_key(Reading *r, const char *name)
         names[n] = keys[n].name;
     for (int32_t i = 0; i < SETTING_COUNT; i++)
         names[n++] = pass_settings[i].key;
-    const char *near = str_nearest(r->a, name, names, n);
     wrong(r, "recipe: expected method, bits, edge-bits, batch-in-n or another setting, found '%s'", name);
-    if (near[0])
-        diag_help(r->d, "did you mean %s?", near);
-    else
-        diag_help(r->d, "docs/settings.md lists them");
+    diag_help_nearest(r->d, name, names, n, "docs/settings.md lists them");
     return false;
 }
 

@@ -9,6 +9,7 @@
  * Tested by tests/unit/test_manager.c. */
 #include "passes/pass_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +54,45 @@ static void recipe_print(Str *out, const Recipe *r)
         str_add(out, " --batch-in-n");
 }
 
+/* What it reads, and what is not as it usually is. */
+static void optimizer_print(Str *out, const OptimizerConfig *o)
+{
+    const struct {
+        const char *flag;
+        double      value;
+    } own[] = { { "momentum", o->momentum },
+                { "beta1", o->beta1 },
+                { "beta2", o->beta2 },
+                { "eps", o->eps },
+                { "rho", o->rho } },
+      more[] = { { "step-lr", o->step_lr }, /* 1 is as usual */
+                 { "accumulate", o->accumulate },
+                 { "clip-norm", o->clip_norm },
+                 { "clip-value", o->clip_value },
+                 { "ema", o->ema } };
+    const Optimizer *row = optimizer_find(o->name);
+    str_printf(out, " --optimizer=%s", row->name);
+    number_print(out, "weight-decay", o->weight_decay);
+    for (int32_t i = 0; i < DT_COUNT(own); i++)
+        if (optimizer_reads(row, own[i].flag))
+            number_print(out, own[i].flag, own[i].value);
+    for (int32_t i = 0; i < DT_COUNT(more); i++)
+        if (more[i].value != 0 && !(i < 2 && more[i].value == 1))
+            number_print(out, more[i].flag, more[i].value);
+    str_printf(out, "%s%s%s", o->nesterov ? " --nesterov" : "", o->ema != 0 && !o->ema_warm ? " --ema-constant" : "",
+               o->gather ? " --gather" : "");
+    for (int32_t i = 0; i < o->n_freeze; i++) {
+        Str freeze = str_new(out->arena);
+        str_printf(&freeze, "--freeze=%s", o->freeze[i].pattern);
+        if (isfinite(o->freeze[i].until)) {
+            str_add(&freeze, "@");
+            str_add_f64(&freeze, o->freeze[i].until);
+        }
+        str_add(out, " ");
+        opts_quote(out, freeze.s);
+    }
+}
+
 void reproduce_context(Str *out, const PassCtx *c)
 {
     str_printf(out, "--step=%s", step_kind_name(c->step));
@@ -65,11 +105,10 @@ void reproduce_context(Str *out, const PassCtx *c)
     }
     if (c->clamped)
         str_add(out, " --clamped");
-    if (c->optimizer) {
-        number_print(out, "momentum", c->optimizer->momentum);
-        number_print(out, "weight-decay", c->optimizer->weight_decay);
-        str_add(out, c->optimizer->nesterov ? " --nesterov" : "");
-    }
+    if (c->optimizer)
+        optimizer_print(out, c->optimizer);
+    if (c->use_averages)
+        str_add(out, " --averaged");
     if (c->target && !str_eq(c->target->name, "cpu"))
         str_add(out, " --backend=cuda"); /* one target for all that are GPUs */
     if (c->int8_forward)

@@ -222,17 +222,13 @@ static int32_t find_setting(const char *key)
     return -1;
 }
 
-static bool unknown_key(Arena *a, Diag *d, Loc at, const char *what, const char *key)
+static bool unknown_key(Diag *d, Loc at, const char *what, const char *key)
 {
     const char *keys[SETTING_COUNT];
     for (int32_t i = 0; i < SETTING_COUNT; i++)
         keys[i] = pass_settings[i].key;
     diag_error(d, at, "%s: there is no setting '%s'", what, key);
-    const char *near = str_nearest(a, key, keys, SETTING_COUNT);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
-    else
-        diag_help(d, "docs/settings.md lists them");
+    diag_help_nearest(d, key, keys, SETTING_COUNT, "docs/settings.md lists them");
     return false;
 }
 
@@ -290,7 +286,7 @@ static bool set_one(Arena *a, RecipeSetting *s, Diag *d, Loc at, const char *wha
         return false;
     int32_t id = find_setting(key);
     if (id < 0)
-        return unknown_key(a, d, at, what, key);
+        return unknown_key(d, at, what, key);
     s->id = (SettingId)id;
     const SettingInfo *info = &pass_settings[id];
     if (s->roles != ~0u && !(s->roles & info->roles))

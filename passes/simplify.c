@@ -98,11 +98,16 @@ static ValueId scale_for_mul(Builder *b, ValueId id)
     return VALUE_NONE;
 }
 
+/* Of a number, another number: the one product that the kernel would make. Of a scaled value, one factor. */
 static ValueId scale_for_scales(Builder *b, ValueId id)
 {
     const Graph *g = b->g;
     ValueId      inner = ir_value(g, id)->in[0];
     float        factor;
+    if (ir_is(g, inner, OP_CONST)) {
+        factor = (float)ir_float(ir_value(g, inner), A_VALUE) * (float)ir_float(ir_value(g, id), A_SCALE);
+        return ir_const(b, factor);
+    }
     if (!ir_is(g, inner, OP_SCALE) || !algebra_fold_scale((float)ir_float(ir_value(g, inner), A_SCALE),
                                                           (float)ir_float(ir_value(g, id), A_SCALE), &factor))
         return VALUE_NONE;

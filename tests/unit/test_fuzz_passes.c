@@ -61,20 +61,68 @@ static Tensor random_block(FuzzModel *f, Tensor x)
     return dt_add(y, dt_shortcut_a(x, dt_channels(y), .stride = stride));
 }
 
+/* Down, up again in one of three ways, brought to the size of x and joined to it. */
+static Tensor random_skip(FuzzModel *f, Tensor x)
+{
+    Tensor y = dt_maxpool(x, 2);
+    if (draw(f, 2))
+        y = dt_conv_transpose2d(y, 1 + draw(f, 9), 2, .no_bias = draw(f, 2) == 0);
+    else
+        y = dt_upsample(y, 2, .bilinear = draw(f, 2) == 0);
+    int below = dt_height(x) - dt_height(y), right = dt_width(x) - dt_width(y);
+    return dt_concat(x, dt_pad_image(y, .pad4 = { 0, 0, below, right }));
+}
+
+static Tensor random_activation(FuzzModel *f, Tensor x)
+{
+    switch (draw(f, 7)) {
+    case 0:
+        return dt_relu6(x);
+    case 1:
+        return dt_leaky_relu(x, .slope = 0.2f);
+    case 2:
+        return dt_sigmoid(x);
+    case 3:
+        return dt_silu(x);
+    case 4:
+        return dt_hard_swish(x);
+    case 5:
+        return dt_hard_sigmoid(x);
+    default:
+        return dt_relu(x);
+    }
+}
+
+/* Squeeze and excite, or a product with itself; some samples left out. */
+static Tensor random_gate(FuzzModel *f, Tensor x)
+{
+    if (draw(f, 3) == 0)
+        return dt_drop_connect(dt_mul(x, dt_hard_sigmoid(x)), .p = 0.3f);
+    Tensor squeezed = dt_linear(dt_global_avgpool(x), 1 + draw(f, 4));
+    squeezed = random_activation(f, squeezed);
+    return dt_mul(x, dt_sigmoid(dt_linear(squeezed, dt_channels(x))));
+}
+
 static Tensor random_layer(FuzzModel *f, Tensor x)
 {
-    switch (draw(f, 8)) {
+    switch (draw(f, 12)) {
     case 0:
     case 1:
         return random_conv(f, x);
     case 2:
         return dt_batchnorm(x);
     case 3:
-        return dt_relu(x);
+        return random_activation(f, x);
     case 4:
         return random_pool(f, x);
     case 5:
         return dt_dropout(x, .p = 0.25f);
+    case 6:
+        return dt_height(x) < 2 || dt_width(x) < 2 ? x : random_skip(f, x);
+    case 7:
+        return dt_pad_image(x, .pad4 = { 1, draw(f, 3), dt_height(x) > 1 ? -1 : 0, 0 });
+    case 8:
+        return random_gate(f, x);
     default:
         return random_block(f, x);
     }
@@ -87,6 +135,8 @@ static Tensor fuzz_build(DtContext *ctx)
     x = random_conv(&f, x);
     for (int layers = 2 + draw(&f, 6); layers > 0; layers--)
         x = random_layer(&f, x);
+    if (draw(&f, 3) == 0 && dt_height(x) > 1)
+        dt_loss_tv(x, .weight = 0.1f);
     x = draw(&f, 2) ? dt_flatten(x) : dt_global_avgpool(x);
     if (draw(&f, 2))
         x = dt_relu(dt_linear(x, 5 + draw(&f, 12)));
@@ -101,6 +151,7 @@ static FuzzModel fuzz_model(uint64_t seed)
     f.model.image[1] = 5 + draw(&f, 6);
     f.model.image[2] = 5 + draw(&f, 6);
     f.model.classes = 2 + draw(&f, 9);
+    f.model.training.label_smoothing = draw(&f, 2) ? 0.1f : 0;
     return f;
 }
 
@@ -246,6 +297,16 @@ static void close_backends(Backends *b)
     check_backend_close(&b->interp);
 }
 
+/* Is there something that the setting joins speaks of? */
+static bool has_joins(FuzzRun *r)
+{
+    Graph *g = frontend_build(&r->f->a, &r->f->d, &r->model.model, r->batch, STEP_EVAL);
+    for (int32_t i = 0; g && i < g->order.len; i++)
+        if (ir_is(g, g->order.at[i], OP_CONCAT) || ir_is(g, g->order.at[i], OP_GLOBAL_AVGPOOL))
+            return true;
+    return false;
+}
+
 /* Any method, with first ranges from the first batch, and settings that make other kernels. */
 static void choose_method(FuzzRun *r, FuzzModel *dice)
 {
@@ -260,6 +321,9 @@ static void choose_method(FuzzRun *r, FuzzModel *dice)
         const char *set = settings[i][draw(dice, 4)];
         ok = ok && (set == NULL || recipe_set(&f->a, &r->recipe, &f->d, LOC_NONE, "--set", set));
     }
+    const char *joins = draw(dice, 2) ? "joins=shared" : "joins=requantize";
+    if (draw(dice, 2) && has_joins(r))
+        ok = ok && recipe_set(&f->a, &r->recipe, &f->d, LOC_NONE, "--set", joins);
     if (!ok)
         fail_msg("%s", fixture_said(f));
 }

@@ -95,9 +95,9 @@ static void test_default_pipeline(void **state)
 {
     Fixture *f = *state;
     assert_true(fixture_run(f, net_graph(f), "--print-pipeline --stop-after=decompose --disable-pass=canonicalize"));
-    assert_string_equal(f->text, "--passes=fold-batchnorm,insert-quantize,decompose\n");
+    assert_string_equal(f->text, "--passes=fold-batchnorm,insert-quantize,averages,decompose\n");
     assert_true(fixture_run(f, net_graph(f), "--print-pipeline --stop-after=simplify --bisect=0"));
-    assert_string_equal(f->text, "--passes=fold-batchnorm,insert-quantize,decompose\n");
+    assert_string_equal(f->text, "--passes=fold-batchnorm,insert-quantize,averages,decompose\n");
     assert_true(fixture_options(f, "").explain_fusion == NULL);
     assert_string_equal(fixture_options(f, "--explain-fusion --print-plan").explain_fusion, "");
     assert_string_equal(fixture_options(f, "--explain-fusion=s0.*").explain_fusion, "s0.*");
@@ -112,7 +112,7 @@ static void test_wrong_names(void **state)
         { "--print-ir-after=fusee", "--print-ir-after: no pass 'fusee'; nearest: fuse" },
         { "--disable-pass=layout", "--disable-pass: layout is required" },
         { "--disable-pass=layout",
-          "passes that can be left out are canonicalize, simplify, integer-forward, fuse, batch" },
+          "passes that can be left out are canonicalize, depthwise, simplify, integer-forward, fuse, batch" },
         { "--stop-after=simplify:2", "--stop-after=simplify:2: simplify runs 1 time in the eval step" },
         { "--passes=canonicalize --print-ir-after=simplify", "simplify runs 0 times in the eval step" },
         { "--passes=canonicalize:x", "--passes: no pass 'canonicalize:x'" },

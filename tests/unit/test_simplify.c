@@ -48,6 +48,20 @@ static void test_removed(void **state)
     }
 }
 
+/* Clipped twice is clipped once; a multiple of a number is a number. */
+static void test_folded(void **state)
+{
+    Fixture *f = *state;
+    Graph   *g = run(f, "  %2 = relu6 %0" T4 "  %3 = relu6 %2" T4 "  output %3 \"z\"\n", SIMPLIFY);
+    assert_int_equal(fixture_count(g, OP_RELU6), 1);
+    g = run(f,
+            "  %2 = const {value=0.3} : f32[]\n  %3 = scale %2 {scale=0.7} : f32[]\n  %4 = mul %0, %3" T4
+            "  output %4 \"z\"\n",
+            SIMPLIFY);
+    const Value *v = ir_value(g, result(g));
+    assert_true(v->op == OP_SCALE && (float)ir_float(v, A_SCALE) == 0.3f * 0.7f);
+}
+
 /* Each of these would change a zero's sign, a NaN, an infinity or a rounding. */
 static void test_kept(void **state)
 {
@@ -202,10 +216,10 @@ static void test_scale_rule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        fixture_test(test_removed),       fixture_test(test_kept),  fixture_test(test_dropout_of_zero),
-        fixture_test(test_operand_order), fixture_test(test_merge), fixture_test(test_not_merged),
-        fixture_test(test_dropouts),      fixture_test(test_dead),  fixture_test(test_scales),
-        fixture_test(test_scale_rule),
+        fixture_test(test_removed),         fixture_test(test_folded),        fixture_test(test_kept),
+        fixture_test(test_dropout_of_zero), fixture_test(test_operand_order), fixture_test(test_merge),
+        fixture_test(test_not_merged),      fixture_test(test_dropouts),      fixture_test(test_dead),
+        fixture_test(test_scales),          fixture_test(test_scale_rule),
     };
     return cmocka_run_group_tests_name("simplify", tests, NULL, NULL);
 }
