@@ -15,6 +15,7 @@ typedef struct JitOptions {
     int         vector_width; /* f32 lanes: 4, 8, 16; 0: the host's */
     const char *cache_dir;    /* NULL: no disk cache; objects by hash of kernels, LLVM version and CPU features */
     const char *dump_dir;     /* NULL, or where NAME.kernel, NAME.ll and NAME.s go */
+    bool        sizes_only;   /* no code is made: images say what a launch needs, and cannot be run */
 } JitOptions;
 
 KernelJit *jit_llvm_new(Arena *a, Diag *d, JitOptions opt); /* NULL: reported (not built in) */

@@ -66,12 +66,19 @@ static void compile_tensors(Arena *a, const Graph *g, Program *p)
 /* ---- Launches ---------------------------------------------------------------------------------------------------- */
 
 static const CallKind compile_calls[OP_COUNT] = {
-    [OP_CONV2D] = CALL_CONV_FWD,         [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,   [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
-    [OP_LINEAR] = CALL_LINEAR_FWD,       [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X, [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
-    [OP_CONV2D_INT] = CALL_CONV_FWD_INT, [OP_LINEAR_INT] = CALL_CONV_FWD_INT,
+    [OP_CONV2D] = CALL_CONV_FWD,
+    [OP_CONV2D_GRAD_X] = CALL_CONV_BWD_X,
+    [OP_CONV2D_GRAD_W] = CALL_CONV_BWD_W,
+    [OP_LINEAR] = CALL_LINEAR_FWD,
+    [OP_LINEAR_GRAD_X] = CALL_LINEAR_BWD_X,
+    [OP_LINEAR_GRAD_W] = CALL_LINEAR_BWD_W,
+    [OP_CONV2D_INT] = CALL_CONV_FWD_INT,
+    [OP_LINEAR_INT] = CALL_CONV_FWD_INT,
+    [OP_CONV_TRANSPOSE2D] = CALL_CONV_BWD_X,
 };
 
-/* Shapes of the convolution that v computes, or is a gradient of: input, weight, output. */
+/* Shapes of the convolution that v computes, or is a gradient of (a transposed convolution: of the one that it is the
+ * transpose of): input, weight, output. */
 static CallDesc compile_call(const Graph *g, ValueId id)
 {
     const Value *v = ir_value(g, id);
@@ -99,7 +106,7 @@ static CallDesc compile_call(const Graph *g, ValueId id)
         d.r = w.dim[2], d.s = w.dim[3];
         d.oh = y.dim[2], d.ow = y.dim[3];
         d.stride = ir_int(v, A_STRIDE);
-        d.groups = ir_int(v, A_GROUPS);
+        d.groups = v->op == OP_CONV_TRANSPOSE2D ? 1 : ir_int(v, A_GROUPS);
         memcpy(d.pad, ir_pads(v, A_PAD), sizeof(d.pad));
     }
     return d;

@@ -40,7 +40,7 @@ static void find_deps(Schedule *s, const KRegion *region, bool in_loop)
         f->deps = affine_deps(s, &in->addr) | deps_of(s, in->dyn) | deps_of(s, in->guard);
         for (int32_t j = 0; j < k_ops[in->op].n_args; j++)
             f->deps |= deps_of(s, in->arg[j]);
-        if ((in->op == K_ACC && in_loop) || (in->op == K_LOAD && s->bufs[in->buf].body_stores))
+        if ((kop_accumulates(in->op) && in_loop) || (in->op == K_LOAD && s->bufs[in->buf].body_stores))
             f->deps |= DEP_LATE;
     }
 }

@@ -383,6 +383,12 @@ static void print_end_of_slot(Printer *p)
         put_open(p, "if (%s)", on.s);
     else
         put_block(p);
+    for (int32_t i = 0; i < p->s->n_acc; i++) { /* a sum of dot may be -0; the total, 0 and that sum, is 0 then */
+        const KInst *acc = &p->k->insts.at[p->s->acc[i]];
+        const char  *name = total_name(p, p->s->acc[i]);
+        if (acc->op == K_DOT)
+            put(p, "%s = %s;", name, combine_of(p, acc, identity_of(acc), name));
+    }
     print_final(p);
     put_close(p);
 }

@@ -86,7 +86,7 @@ static void number_runs(Printer *p, const KRegion *region)
             run = p->runs++;
             continue;
         }
-        bool whole = in->op == K_ACC || (in->op == K_LOAD && p->s->insts[v].access == ACCESS_VECTOR);
+        bool whole = kop_accumulates(in->op) || (in->op == K_LOAD && p->s->insts[v].access == ACCESS_VECTOR);
         p->is_array[v] = p->is_array[v] || (whole && p->s->insts[v].varying);
         for (int32_t j = 0; j < k_ops[in->op].n_args; j++)
             mark_use(p, v, in->arg[j]);
@@ -165,7 +165,7 @@ static void print_loop(Printer *p, KVal v)
     for (int32_t i = 0; i < loop->region.len; i++) {
         KVal         acc = loop->region.at[i];
         const KInst *in = &p->k->insts.at[acc];
-        if (in->op != K_ACC)
+        if (!kop_accumulates(in->op))
             continue;
         const char *type = ctype_of(in->type), *name = total_name(p, acc);
         if (p->is_array[acc]) {
@@ -211,6 +211,10 @@ void print_instruction(Printer *p, KVal v)
         break;
     case K_ACC:
         put(p, "%s = %s;", value_of(p, v), combine_of(p, in, value_of(p, v), value_of(p, in->arg[0])));
+        break;
+    case K_DOT:
+        put(p, "%s = fmaf(%s, %s, %s);", value_of(p, v), value_of(p, in->arg[0]), value_of(p, in->arg[1]),
+            value_of(p, v));
         break;
     case K_INDEX:
         print_value(p, v, affine_text(p, &in->addr, KVAL_NONE));

@@ -132,7 +132,7 @@ const char *total_name(Printer *p, KVal acc)
 
 const char *name_of(Printer *p, KVal v)
 {
-    return p->k->insts.at[v].op == K_ACC ? total_name(p, v) : arena_printf(p->a, "v%d", p->number[v]);
+    return kop_accumulates(p->k->insts.at[v].op) ? total_name(p, v) : arena_printf(p->a, "v%d", p->number[v]);
 }
 
 const char *value_of(Printer *p, KVal v)

@@ -118,7 +118,7 @@ bool schedule_unrolls(const Schedule *s, const KInst *loop)
 bool schedule_hoists(const Schedule *s, KVal v)
 {
     const KInst *in = &s->k->insts.at[v];
-    if (in->op == K_LOOP || in->op == K_STORE || in->op == K_ACC || (s->insts[v].deps & DEP_LATE))
+    if (in->op == K_LOOP || in->op == K_STORE || kop_accumulates(in->op) || (s->insts[v].deps & DEP_LATE))
         return false;
     for (int32_t i = 0; i < s->n_red; i++)
         if (s->insts[v].deps & 1u << s->red[i])
@@ -135,7 +135,7 @@ static void find_accumulators(Arena *a, Schedule *s)
 {
     s->acc = ARENA_ARRAY(a, KVal, s->k->body.len + 1);
     for (int32_t i = 0; i < s->k->body.len; i++)
-        if (s->k->insts.at[s->k->body.at[i]].op == K_ACC)
+        if (kop_accumulates(s->k->insts.at[s->k->body.at[i]].op))
             s->acc[s->n_acc++] = s->k->body.at[i];
     s->kind = s->n_acc == 0 && s->k->final.len == 0 ? SCHEDULE_MAP : SCHEDULE_FOLD;
 }

@@ -5,6 +5,7 @@
  *   emit_memory.c  addresses, loads, stores
  *   emit_region.c  regions at a point, hoisting, seq loops, walks along the vec axis
  *   emit_fold.c    reductions
+ *   emit_stencil.c points that read their neighbours
  *   emit_kernel.c  functions, work units, rows of the segment table
  *
  * A value that is the same in all lanes is kept as a scalar and widened where it meets a vector. */
@@ -33,6 +34,7 @@ typedef struct Point {
     AxisAt        flat[GROUP_COUNT]; /* set together with the group's axes */
     LLVMValueRef *val;               /* [insts]; NULL: not yet */
     LLVMValueRef *acc;               /* [insts]: running values of accumulators */
+    LLVMValueRef *row;               /* [insts]: of guarded loads, where the row along the vec axis is; NULL: not yet */
 } Point;
 
 typedef struct Emit {
@@ -45,8 +47,9 @@ typedef struct Emit {
     LLVMTypeRef    i1, i8, i16, i32, i64, f32, f64, ptr;
     unsigned       md_invariant, md_nontemporal;
     LLVMValueRef   md_empty, md_one;
-    bool           packs; /* vectors of i32 become bytes by packs, not by AVX-512's truncations */
-    LLVMValueRef   zeros; /* a vector's worth of 0 bytes: what a false guard reads */
+    bool           packs;     /* vectors of i32 become bytes by packs, not by AVX-512's truncations */
+    LLVMValueRef   zeros;     /* 0 bytes: what a false guard reads; a vector's worth, */
+    bool           zeros_row; /* or a row along the vec axis */
     LLVMValueRef   row_table, int_table, float_table;
     /* Of the function being made: */
     LLVMValueRef  fn, *bufs, scratch;
@@ -107,6 +110,7 @@ LLVMValueRef emit_value(Emit *e, const Point *p, KVal id); /* a pure instruction
 /* f32 -> i32 as cvt, then clamped to [least, most], which holds 0: both at once, the clamp before the conversion. */
 LLVMValueRef emit_cvt_within(Emit *e, LLVMValueRef x, const Facts *f, int32_t least, int32_t most);
 LLVMValueRef emit_combine(Emit *e, const KInst *acc, LLVMValueRef total, LLVMValueRef x);
+LLVMValueRef emit_dot(Emit *e, LLVMValueRef x, LLVMValueRef y, LLVMValueRef total); /* fma(x, y, total) */
 LLVMValueRef emit_identity(Emit *e, const KInst *acc, int32_t width);
 
 /* ---- emit_memory.c ---- */
@@ -114,6 +118,8 @@ LLVMValueRef emit_identity(Emit *e, const KInst *acc, int32_t width);
 LLVMValueRef emit_index(Emit *e, const Point *p, const KInst *in);
 LLVMValueRef emit_load(Emit *e, const Point *p, KVal id);
 void         emit_store(Emit *e, const Point *p, KVal id);
+/* For guarded loads at a place of all axes but vec: which row they read, before the loop along it. */
+void emit_rows_ahead(Emit *e, Point *p, const KRegion *region);
 
 /* ---- emit_region.c ---- */
 
@@ -139,6 +145,15 @@ int32_t walk_pieces(const Plan *p, int64_t count, int32_t most, int32_t *widths,
 void emit_fold_prologue(Emit *e);
 void emit_fold_unit(Emit *e, Point *p, LLVMValueRef unit); /* unit: number within the row */
 void emit_finish_unit(Emit *e, Point *p, LLVMValueRef unit);
+
+/* ---- emit_stencil.c ---- */
+
+/* A unit without a reduction: points along the stencil's axis, `count` from `start` on of the vec axis. */
+void emit_stencil_unit(Emit *e, Point *p, LLVMValueRef start, LLVMValueRef count);
+/* A run of a fold with one lane: red points start .. start + count, the first at the places at[] of the red axes. For
+ * each piece of the columns acc[piece][n_acc] is replaced; NULL there: not made now. */
+void emit_stencil_run(Emit *e, const Point *base, const Point *piece, int32_t n_pieces, LLVMValueRef start,
+                      LLVMValueRef count, const LLVMValueRef *at, LLVMValueRef *acc);
 
 /* ---- emit_kernel.c ---- */
 

@@ -246,6 +246,28 @@ static void emit_tiles(Emit *e, const Point *base, const Run *run, LLVMValueRef 
     }
 }
 
+/* All elements of the run, by lines; accumulators so many at a time. */
+static void emit_stencil_tiles(Emit *e, const Point *base, const Run *run)
+{
+    const Plan *plan = e->plan;
+    Tile       *t = ARENA_NEW(e->arena, Tile);
+    tile_prepare(e, t, base, run);
+    int32_t       n = t->n_pieces * plan->n_acc;
+    LLVMValueRef *acc = ARENA_ARRAY(e->arena, LLVMValueRef, n + 1), at[KERNEL_MAX_AXES];
+    odometer_start(e, run->start, at);
+    for (int32_t first = 0; first < plan->n_acc; first += plan->at_once) {
+        for (int32_t i = 0; i < n; i++) {
+            int32_t a = i % plan->n_acc;
+            bool    now = a >= first && a < first + plan->at_once;
+            acc[i] = now ? emit_identity(e, acc_inst(e, a), t->widths[i / plan->n_acc]) : NULL;
+        }
+        emit_stencil_run(e, base, t->piece, t->n_pieces, run->start, run->n, at, acc);
+        for (int32_t i = 0; i < n; i++)
+            if (acc[i])
+                acc_write(e, i % plan->n_acc, acc[i], NULL, t->offsets[i / plan->n_acc]);
+    }
+}
+
 /* ---- Step 2: accumulators in memory ----------------------------------------------------------------------------- */
 
 /* The body at a point; accumulators at index. */
@@ -341,8 +363,13 @@ static void write_partial(Emit *e, const Run *run)
 static void final_from_memory(Emit *e, Point *p, LLVMValueRef offset, void *user)
 {
     (void)user;
-    for (int32_t a = 0; a < e->plan->n_acc; a++)
-        p->val[e->plan->acc[a]] = acc_read(e, a, offset, 0, p->width);
+    for (int32_t a = 0; a < e->plan->n_acc; a++) {
+        const KInst *in = acc_inst(e, a);
+        LLVMValueRef run = acc_read(e, a, offset, 0, p->width);
+        if (in->op == K_DOT) /* with one rounding a run may end at -0; a total is 0 and the run, which is 0 then */
+            run = emit_combine(e, in, emit_identity(e, in, p->width), run);
+        p->val[e->plan->acc[a]] = run;
+    }
     emit_region(e, p, &e->k->final);
 }
 
@@ -406,7 +433,10 @@ static void emit_body(Emit *e, const Point *p, const Run *run)
             clear_accumulators(e);
             if_begin(e, &f, full);
         }
-        emit_tiles(e, p, run, done);
+        if (e->plan->stencil.axis >= 0)
+            emit_stencil_tiles(e, p, run);
+        else
+            emit_tiles(e, p, run, done);
         if (full) {
             if_end(e, &f);
             done = LLVMBuildSelect(e->b, full, done, e_int(e, 0), "");

@@ -45,10 +45,22 @@ static LLVMValueRef add_float_table(Emit *e, const char *name, const float *x, i
     return add_table(e, name, e->f32, cells, n);
 }
 
+/* Bytes of 0 for guarded loads: as long as the vec axis, where that is not too long. */
+static int64_t zero_bytes(Emit *e)
+{
+    enum { VECTOR = 64, LONGEST_ROW = 1 << 14 };
+    int64_t walk;
+    bool    guards = false;
+    for (int32_t i = 0; i < e->k->insts.len; i++)
+        guards = guards || (e->k->insts.at[i].op == K_LOAD && e->k->insts.at[i].guard >= 0);
+    e->zeros_row = guards && e->plan->vec >= 0 && plan_extent(e->plan, e->plan->vec, &walk) && walk <= LONGEST_ROW;
+    return e->zeros_row ? dt_round_up(4 * walk, VECTOR) + VECTOR : VECTOR;
+}
+
 static void add_tables(Emit *e)
 {
     const SegTable *s = &e->k->seg;
-    LLVMTypeRef     zeros = LLVMArrayType2(e->i8, 64);
+    LLVMTypeRef     zeros = LLVMArrayType2(e->i8, (uint64_t)zero_bytes(e));
     e->zeros = LLVMAddGlobal(e->mod, zeros, "zeros");
     LLVMSetInitializer(e->zeros, LLVMConstNull(zeros));
     LLVMSetGlobalConstant(e->zeros, true);
@@ -105,7 +117,11 @@ static void emit_map_unit(Emit *e, Point *p, LLVMValueRef number)
     }
     emit_outer(e, p, number);
     point_hoist(e, p, &e->k->body);
-    emit_walk(e, p, start, e_min_int(e, left, e_int(e, e->plan->block)), body_piece, NULL);
+    LLVMValueRef count = e_min_int(e, left, e_int(e, e->plan->block));
+    if (e->plan->stencil.axis >= 0)
+        emit_stencil_unit(e, p, start, count);
+    else
+        emit_walk(e, p, start, count, body_piece, NULL);
 }
 
 /* A short vec axis below long outer ones (channels below pixels) is written out, and what it alone needs (scales and
@@ -121,7 +137,8 @@ static void prepare_short_walk(Emit *e, const Point *row, ShortWalk *w)
     const Plan *plan = e->plan;
     int64_t     walk;
     w->n = 0;
-    if (plan->kind != PLAN_MAP || plan->vec < 0 || plan->n_outer == 0 || !plan_row_field(plan, ROW_WALK, &walk))
+    if (plan->kind != PLAN_MAP || plan->stencil.axis >= 0 || plan->vec < 0 || plan->n_outer == 0 ||
+        !plan_row_field(plan, ROW_WALK, &walk))
         return;
     w->n = (int32_t)dt_max64(0, walk_pieces(plan, walk, MOST_PIECES, w->widths, w->offsets));
     for (int32_t i = 0; i < w->n; i++) {

@@ -4,7 +4,8 @@
  *   uniform     the address is the same in all lanes: one scalar access
  *   contiguous  lanes are neighbours: one vector access; elements of less than a byte then fill whole bytes
  *   by lane     anything else: one scalar access for each lane
- * A guard that is the same in all lanes redirects a load to a block of zeros, so there is no branch; one that varies
+ * A guard that is the same in all lanes redirects a load to a block of zeros, so there is no branch; where the block is
+ * as long as the vec axis, that is decided before the loop along it, once for all its vectors. A guard that varies
  * makes a masked access. A scalar store of less than a byte changes its bits atomically: the byte's other bits may be
  * another thread's.
  *
@@ -22,6 +23,9 @@ typedef struct Access {
     const KBuf  *buf;
     LLVMValueRef base, guard, dyn; /* guard, dyn: NULL for none */
     Address      at;               /* of lane 0; a dyn that varies is not in it */
+    AxisAt       along;            /* `rows`: where the vec axis stands, which `at` does not say */
+    bool         rows;             /* the guard chooses between rows along the vec axis: memory's and one of zeros */
+    LLVMValueRef row;              /* the one chosen, if that was done ahead */
     int64_t      step;             /* from lane to lane */
     int32_t      width, bits;
     bool         scattered; /* dyn varies */
@@ -58,8 +62,9 @@ static void add_term(Emit *e, Address *at, const AxisAt *x, int64_t coef)
     at->align = dt_min64(at->align, plan_align_of(coef * x->align));
 }
 
-/* Terms of outer loops are added first, so that what does not change in a loop is one value. */
-static Address address_of(Emit *e, const Point *p, const Affine *a)
+/* Terms of outer loops are added first, so that what does not change in a loop is one value. The axis `without` (-1:
+ * none) is left out. */
+static Address address_without(Emit *e, const Point *p, const Affine *a, int32_t without)
 {
     const Plan *plan = e->plan;
     Address     at = { .constant = a->c0, .align = plan_align_of(0) };
@@ -79,12 +84,17 @@ static Address address_of(Emit *e, const Point *p, const Affine *a)
             add_term(e, &at, &p->flat[g], a->coef[axes[n - 1]]);
     }
     for (int32_t i = 0; i < e->k->n_axes; i++)
-        if (!(done & 1u << plan->order[i]))
+        if (!(done & 1u << plan->order[i]) && plan->order[i] != without)
             add_term(e, &at, &p->axis[plan->order[i]], a->coef[plan->order[i]]);
     if (plan->n_red > 1 && (done & 1u << plan->red[0]))
         add_term(e, &at, &p->flat[GROUP_RED], a->coef[plan->red[plan->n_red - 1]]);
     at.align = dt_min64(at.align, plan_align_of(at.constant));
     return at;
+}
+
+static Address address_of(Emit *e, const Point *p, const Affine *a)
+{
+    return address_without(e, p, a, -1);
 }
 
 LLVMValueRef emit_index(Emit *e, const Point *p, const KInst *in)
@@ -103,10 +113,19 @@ static Access access_of(Emit *e, const Point *p, const KInst *in)
     };
     a.bits = dtype_bits(a.buf->dtype);
     a.guard = in->guard >= 0 ? p->val[in->guard] : NULL;
+    int64_t always;
+    if (a.guard && e_is_const(a.guard, &always) && always)
+        a.guard = NULL;
     a.dyn = in->dyn >= 0 ? LLVMBuildSExt(e->b, p->val[in->dyn], e_like(e->i64, p->val[in->dyn]), "") : NULL;
     a.scattered = a.dyn && e_is_vector(a.dyn);
     a.step = e->plan->vec >= 0 ? in->addr.coef[e->plan->vec] : 0;
     a.width = a.step == 0 && !a.scattered ? 1 : p->width;
+    a.rows = a.guard && !e_is_vector(a.guard) && !a.scattered && a.step == 1 && a.bits == 32 && in->op == K_LOAD &&
+             e->zeros_row;
+    if (a.rows) {
+        a.at = address_without(e, p, &in->addr, e->plan->vec);
+        a.along = p->axis[e->plan->vec];
+    }
     if (a.dyn && !a.scattered) {
         a.at.index = e_add(e, a.at.index, a.dyn);
         a.at.align = 1;
@@ -178,6 +197,22 @@ static LLVMValueRef redirect(Emit *e, LLVMValueRef guard, LLVMValueRef at)
     return guard ? LLVMBuildSelect(e->b, guard, at, e->zeros, "") : at;
 }
 
+/* The guard picks the row, the vec axis goes along it. */
+static LLVMValueRef row_of(Emit *e, const Access *a)
+{
+    return redirect(e, a->guard, e_at(e, cell_type(e, a), a->base, a->at.index, a->at.constant));
+}
+static LLVMValueRef row_at(Emit *e, const Access *a)
+{
+    return e_at(e, cell_type(e, a), a->row ? a->row : row_of(e, a), a->along.v, a->along.off);
+}
+
+static int64_t row_align(const Access *a)
+{
+    int64_t along = dt_min64(a->along.v ? a->along.align : plan_align_of(0), plan_align_of(a->along.off));
+    return dt_max64(1, dt_min64(64, 4 * dt_min64(a->at.align, along)));
+}
+
 static LLVMValueRef extend(Emit *e, DType t, LLVMValueRef v)
 {
     LLVMTypeRef to = e_like(e->i32, v);
@@ -241,6 +276,8 @@ static void prefetch(Emit *e, const Access *a)
 
 static LLVMValueRef load_contiguous(Emit *e, const Access *a)
 {
+    if (a->rows)
+        return load_tagged(e, a, LLVMVectorType(cell_type(e, a), (unsigned)a->width), row_at(e, a), row_align(a));
     prefetch(e, a);
     if (a->bits >= 8) {
         LLVMTypeRef  vector = LLVMVectorType(cell_type(e, a), (unsigned)a->width);
@@ -278,12 +315,32 @@ static LLVMValueRef load_for_some(Emit *e, const Access *a)
     return e_select(e, a->guard, v, LLVMConstNull(LLVMTypeOf(v)));
 }
 
+void emit_rows_ahead(Emit *e, Point *p, const KRegion *region)
+{
+    for (int32_t i = 0; i < region->len; i++) {
+        const KInst *in = &e->k->insts.at[region->at[i]];
+        uint32_t     deps = e->plan->facts[region->at[i]].deps & ~(1u << e->plan->vec | (uint32_t)DEP_LATE);
+        if (in->op != K_LOAD || in->guard < 0 || (deps & ~p->known) || !p->val[in->guard] ||
+            (in->dyn >= 0 && !p->val[in->dyn]))
+            continue;
+        Access a = access_of(e, p, in);
+        if (a.rows)
+            p->row[region->at[i]] = row_of(e, &a);
+    }
+}
+
 LLVMValueRef emit_load(Emit *e, const Point *p, KVal id)
 {
     const KInst *in = &e->k->insts.at[id];
-    Access       a = access_of(e, p, in);
+    int64_t      guard;
+    if (in->guard >= 0 && e_is_const(p->val[in->guard], &guard) && !guard)
+        return LLVMConstNull(e_type(e, in->type, 1));
+    Access a = access_of(e, p, in);
+    a.row = p->row[id];
     if (is_contiguous(&a))
         return load_contiguous(e, &a);
+    if (a.rows)
+        return load_tagged(e, &a, cell_type(e, &a), row_at(e, &a), 4);
     if (a.width > 1)
         return load_lanes(e, &a, in->type, a.width);
     return a.guard && e_is_vector(a.guard) ? load_for_some(e, &a) : load_scalar(e, &a, &a.at, a.guard);
@@ -353,12 +410,13 @@ static LLVMValueRef pack(Emit *e, const Access *a, LLVMValueRef v)
     return LLVMBuildTrunc(e->b, sum, LLVMVectorType(e->i8, (unsigned)n), "");
 }
 
-/* Past the caches, where the buffer asks for it and a whole vector's address allows it. */
+/* Past the caches, where the buffer asks for it and a whole vector's address allows it. Not what is left of a row: a
+ * line of which one part goes past the caches and the other does not is written twice, and slowly. */
 static void store_vector(Emit *e, const Access *a, LLVMValueRef v)
 {
     int64_t      align = byte_align(a), bytes = a->width * a->bits / 8;
     LLVMValueRef s = e_store(e, v, vector_at(e, a), align);
-    if (a->buf->stream && bytes >= 16 && align >= bytes)
+    if (a->buf->stream && bytes >= 16 && align >= bytes && a->width == e->plan->width)
         LLVMSetMetadata(s, e->md_nontemporal, e->md_one);
 }
 

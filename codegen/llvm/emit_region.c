@@ -18,6 +18,7 @@ Point point_new(Emit *e)
     Point p = { .width = 1 };
     p.val = ARENA_ARRAY(e->arena, LLVMValueRef, e->k->insts.len + 1);
     p.acc = ARENA_ARRAY(e->arena, LLVMValueRef, e->k->insts.len + 1);
+    p.row = ARENA_ARRAY(e->arena, LLVMValueRef, e->k->insts.len + 1);
     for (int32_t i = 0; i < e->k->n_axes; i++) {
         int64_t extent;
         if (e->k->axes[i].kind != AXIS_SEQ && plan_extent(e->plan, i, &extent) && extent == 1)
@@ -32,6 +33,7 @@ Point point_copy(Emit *e, const Point *p)
     Point  copy = *p;
     copy.val = arena_copy(e->arena, p->val, bytes);
     copy.acc = arena_copy(e->arena, p->acc, bytes);
+    copy.row = arena_copy(e->arena, p->row, bytes);
     return copy;
 }
 
@@ -113,7 +115,7 @@ static void emit_loop(Emit *e, Point *p, const KInst *loop)
     int32_t n = 0;
     for (int32_t i = 0; i < loop->region.len; i++) {
         KVal id = loop->region.at[i];
-        if (e->k->insts.at[id].op == K_ACC)
+        if (kop_accumulates(e->k->insts.at[id].op))
             acc[n++] = id;
     }
     for (int32_t i = 0; i < n; i++)
@@ -143,7 +145,12 @@ void emit_region(Emit *e, Point *p, const KRegion *region)
             emit_loop(e, p, in);
             break;
         case K_ACC:
-            p->acc[id] = emit_combine(e, in, p->acc[id], p->val[in->arg[0]]);
+            if (p->acc[id])
+                p->acc[id] = emit_combine(e, in, p->acc[id], p->val[in->arg[0]]);
+            break;
+        case K_DOT:
+            if (p->acc[id]) /* a walk that makes only some of them */
+                p->acc[id] = emit_dot(e, p->val[in->arg[0]], p->val[in->arg[1]], p->acc[id]);
             break;
         default:
             p->val[id] = emit_value(e, p, id);
@@ -229,6 +236,8 @@ void emit_walk(Emit *e, const Point *base, LLVMValueRef start, LLVMValueRef coun
     }
     if (e_is_const(count, &constant))
         n = walk_pieces(e->plan, constant, MOST_WRITTEN_OUT, widths, offsets);
+    if (e->plan->stencil.axis >= 0 && n > 1 && widths[1] == width) /* a body that is large */
+        n = -1;
     for (int32_t i = 0; i < n; i++)
         emit_piece(e, &w, widths[i], NULL, offsets[i]);
     if (n >= 0)

@@ -301,6 +301,11 @@ static LLVMValueRef emit_binary(Emit *e, const KInst *in, KType t, LLVMValueRef 
     return e_op(e, binary[in->op][t], x, y);
 }
 
+LLVMValueRef emit_dot(Emit *e, LLVMValueRef x, LLVMValueRef y, LLVMValueRef total)
+{
+    return emit_fma(e, (LLVMValueRef[]){ x, y, total });
+}
+
 LLVMValueRef emit_value(Emit *e, const Point *p, KVal id)
 {
     const KInst *in = &e->k->insts.at[id];

@@ -183,10 +183,10 @@ static void facts_of_region(FactsMaker *m, const KRegion *region, uint32_t insid
             f->deps |= (in->dyn >= 0 ? m->facts[in->dyn].deps : 0) | (in->guard >= 0 ? m->facts[in->guard].deps : 0);
         if (in->op == K_SEGF)
             f->deps |= DEP_ROW;
-        if (in->op == K_ACC && !m->loops)
+        if (kop_accumulates(in->op) && !m->loops)
             f->deps = m->par | DEP_ROW; /* a total belongs to a par point */
         /* A computed address is not read before it is known that some point reads it. */
-        bool pure = in->op != K_STORE && in->op != K_ACC && in->op != K_LOOP;
+        bool pure = in->op != K_STORE && !kop_accumulates(in->op) && in->op != K_LOOP;
         f->hoist = pure && !inside && (in->op != K_LOAD || (m->k->bufs.at[in->buf].mode == BUF_IN && in->dyn < 0));
         f->hoist = f->hoist && !(f->deps & DEP_LATE);
         f->deps |= f->hoist ? 0 : DEP_LATE;

@@ -7,9 +7,11 @@
  *
  * Tested by tests/unit/test_llvm.c. */
 #include <string.h>
+#include <threads.h>
 
 #include <llvm-c/Analysis.h>
 #include <llvm-c/LLJIT.h>
+#include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
 #include <llvm-c/Transforms/PassBuilder.h>
@@ -18,7 +20,7 @@
 #include "codegen/llvm/emit.h"
 
 /* Part of every cache key: raised when the same kernel would give other code. */
-#define GENERATOR "5"
+#define GENERATOR "8"
 
 /* The emitter has hoisted and unrolled already; what is left are shapes of expressions and repeated addresses. */
 #define PIPELINE "function(instcombine<no-verify-fixpoint>,early-cse)"
@@ -33,6 +35,7 @@ typedef struct LlvmJit {
     KernelJit       base;
     const char     *triple, *cpu, *features, *version, *cache_dir, *dump_dir;
     int32_t         width;
+    bool            sizes_only;
     LLVMTargetRef   target;
     LLVMOrcLLJITRef orc;
     StrMap          known; /* hash of a kernel -> index in compiled */
@@ -79,12 +82,24 @@ static const char *take_error(Arena *a, LLVMErrorRef error)
     return copy;
 }
 
+/* Loop strength reduction takes more than half of the time of making code, and kernels are no faster for it: what is
+ * the same in a loop is computed before it already. LLVM has no other switch for it than its command line, which is
+ * the process's: it is read once. */
+static once_flag options_once = ONCE_FLAG_INIT;
+
+static void      set_options(void)
+{
+    static const char *const words[] = { "detent", "-disable-lsr" };
+    LLVMParseCommandLineOptions(DT_COUNT(words), words, NULL);
+}
+
 /* NULL, or why not. */
 static const char *find_host(LlvmJit *j, int width)
 {
     Arena   *a = j->base.arena;
     unsigned major, minor, patch;
     char    *why = NULL;
+    call_once(&options_once, set_options);
     if (LLVMInitializeNativeTarget() || LLVMInitializeNativeAsmPrinter())
         return "it has no code generator for this machine";
     LLVMGetVersion(&major, &minor, &patch);
@@ -192,6 +207,8 @@ static void run_job(Job *job, const LlvmJit *j, LLVMTargetMachineRef *machine)
     const Plan plan = plan_kernel(a, kernel_expand(a, job->kernel), j->width);
     job->result =
         (Compiled){ .units = plan.units, .finish_units = plan.finish_units, .scratch_bytes = plan.scratch_bytes };
+    if (j->sizes_only)
+        return;
     const char *key = cache_key(a, j, job);
     size_t      bytes = 0;
     const void *code = j->cache_dir && !j->dump_dir ? cache_load(a, j->cache_dir, "o", key, &bytes) : NULL;
@@ -249,7 +266,7 @@ static bool finish_jobs(LlvmJit *j, Diag *d, Job *jobs, int32_t n)
     bool done = true;
     for (int32_t i = 0; i < n; i++) {
         Job        *job = &jobs[i];
-        const char *error = job->error || !done ? job->error : link_job(j, job);
+        const char *error = job->error || !done || j->sizes_only ? job->error : link_job(j, job);
         if (error)
             diag_error(d, job->kernel->loc, "llvm: kernel %s: %s", job->kernel->name, error);
         done = done && !error;
@@ -345,6 +362,7 @@ KernelJit *jit_llvm_new(Arena *a, Diag *d, JitOptions opt)
     j->known = strmap_new(a);
     j->cache_dir = opt.cache_dir ? arena_strdup(a, opt.cache_dir) : NULL;
     j->dump_dir = opt.dump_dir ? arena_strdup(a, opt.dump_dir) : NULL;
+    j->sizes_only = opt.sizes_only;
     int w = opt.vector_width;
     if (w != 0 && w != 4 && w != 8 && w != 16) {
         diag_error(d, LOC_NONE, "llvm: vectors of %d floats; there are 4, 8, 16, and 0 for what the machine has", w);

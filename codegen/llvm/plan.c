@@ -1,6 +1,6 @@
 /* plan.c: from a kernel to work units and vectors.
  *
- *   MAP           units = outer points x blocks of 4096 along the vec axis
+ *   MAP           units = outer points x blocks of 4096 along the vec axis; stencils: see stencil.c
  *   FOLD_LANES    units = par points x runs;                 a run ends as n_acc scalars
  *   FOLD_COLUMNS  units = outer points x runs x blocks of <= 64 columns; a run ends as n_acc vectors of columns
  *
@@ -118,7 +118,7 @@ static void find_accumulators(Arena *a, Plan *p)
 {
     p->acc = ARENA_ARRAY(a, KVal, p->k->body.len + 1);
     for (int32_t i = 0; i < p->k->body.len; i++)
-        if (p->k->insts.at[p->k->body.at[i]].op == K_ACC)
+        if (kop_accumulates(p->k->insts.at[p->k->body.at[i]].op))
             p->acc[p->n_acc++] = p->k->body.at[i];
 }
 
@@ -202,7 +202,8 @@ static void choose_block(Plan *p)
     switch (p->kind) {
     case PLAN_MAP:
         p->copies = p->width > 1 && p->body_cost <= TWICE_BUDGET ? 2 : 1;
-        p->block = MAP_BLOCK;
+        if (p->stencil.axis < 0)
+            p->block = MAP_BLOCK;
         p->columns = 1;
         return;
     case PLAN_FOLD_LANES:
@@ -210,6 +211,11 @@ static void choose_block(Plan *p)
         p->in_registers = lanes / p->width <= most;
         return;
     case PLAN_FOLD_COLUMNS:
+        if (p->stencil.axis >= 0) {
+            p->columns = dt_round_up(p->block, FOLD_LEAST_BLOCK);
+            p->in_registers = true;
+            return;
+        }
         p->block = dt_max64(1, dt_min64(walk, FOLD_BLOCK));
         if (walk > FOLD_LEAST_BLOCK && lanes * pieces_of(p, p->block) > most)
             p->block = FOLD_LEAST_BLOCK;
@@ -277,11 +283,20 @@ static bool is_ragged(const Plan *p, int32_t row)
     return !p->in_registers || r[ROW_RUN] % p->lanes != 0 || rest % p->lanes != 0 || r[ROW_WALK] % p->block != 0;
 }
 
-/* Points after the last whole step along the vec axis, as bits: which widths they take (any odd number: singly). */
-static int64_t tail_of(const Plan *p, int64_t walk)
+/* Points after the last whole step of `count` along the vec axis, as bits: which widths they take (any odd number:
+ * singly). */
+static int64_t tail_of(const Plan *p, int64_t count, int64_t walk)
 {
-    int64_t tail = walk % (p->width * p->copies);
+    int64_t tail = count % (p->width * p->copies);
     return tail > 0 && p->body_cost > TAIL_BUDGET && walk >= LONG_WALK ? 1 : tail;
+}
+
+/* Of full blocks, which need not be whole steps, and of the last one. */
+static int64_t tails_of(const Plan *p, int64_t walk)
+{
+    if (walk <= p->block)
+        return tail_of(p, walk, walk);
+    return tail_of(p, p->block, walk) | tail_of(p, walk % p->block, walk);
 }
 
 static void place_row(Plan *p, int32_t row)
@@ -294,7 +309,7 @@ static void place_row(Plan *p, int32_t row)
     next[ROW_UNIT0] = r[ROW_UNIT0] + units;
     next[ROW_FINISH0] = r[ROW_FINISH0] + (p->fused ? 0 : finish);
     next[ROW_SCRATCH0] = r[ROW_SCRATCH0] + (p->fused ? 0 : units * p->n_acc * p->columns);
-    p->tail_bits |= tail_of(p, r[ROW_WALK]);
+    p->tail_bits |= tails_of(p, r[ROW_WALK]);
     p->short_runs = p->short_runs || r[ROW_RUN] < LONG_RUN;
     if (r[ROW_CHUNKS] > 1)
         p->run_align = dt_min64(p->run_align, plan_align_of(r[ROW_RUN]));
@@ -313,8 +328,9 @@ Plan plan_kernel(Arena *a, const Kernel *k, int32_t width)
     p.body_cost = region_cost(&p, &k->body);
     for (int32_t row = 0; row < p.n_rows; row++)
         measure_row(&p, row);
+    plan_stencil(a, &p);
     choose_block(&p);
-    p.prefetch = count_streams(&p) >= MANY_STREAMS ? PREFETCH_BYTES : 0;
+    p.prefetch = p.stencil.axis < 0 && count_streams(&p) >= MANY_STREAMS ? PREFETCH_BYTES : 0;
     for (int32_t row = 0; row < p.n_rows; row++)
         place_row(&p, row);
     const int64_t *end = p.rows[p.n_rows];

@@ -7,9 +7,9 @@
 
 #include "ir/kernel/kernel.h"
 
-/* MAP: no reduction; a unit is a point of the outer axes and a block of the vec axis.
- * FOLD_LANES: a unit is one run of the red axis for one par point; vector lanes are accumulators of that run.
- * FOLD_COLUMNS: a unit is one run for a block of a vec par axis; vector lanes are columns, one result each. */
+/* MAP: no reduction; a unit is a point of the outer axes and a block of the vec axis. Of a stencil, all points along
+ * one more axis. FOLD_LANES: a unit is one run of the red axis for one par point; vector lanes are accumulators of that
+ * run. FOLD_COLUMNS: a unit is one run for a block of a vec par axis; vector lanes are columns, one result each. */
 typedef enum PlanKind { PLAN_MAP, PLAN_FOLD_LANES, PLAN_FOLD_COLUMNS } PlanKind;
 
 /* What generated code needs to know of a row of the segment table (a kernel without one has a single row). */
@@ -36,6 +36,26 @@ typedef struct Facts {
     double   lo, hi;  /* bounds of a number that is no NaN */
 } Facts;
 
+/* A kernel whose points read their neighbours along an axis: stencil.c. */
+typedef struct StencilGuard {
+    KVal  v;     /* a guard of a load or store */
+    bool *value; /* [variants][tile]: at each point of a tile */
+} StencilGuard;
+typedef struct StencilCond {
+    KVal  v;     /* the same all along the axis */
+    bool *value; /* [variants] */
+} StencilCond;
+typedef struct Stencil {
+    int32_t       axis;   /* which units walk; -1: it is none */
+    int32_t       tile;   /* points along it that are made together; 0: no tiles */
+    int32_t       period; /* of guards along the axis: where tiles may begin */
+    int64_t       lo, hi; /* tiles cover [lo, hi) where the conds are those of a variant */
+    int32_t       variants;
+    StencilCond  *conds;
+    StencilGuard *guards;
+    int32_t       n_conds, n_guards;
+} Stencil;
+
 typedef struct Plan {
     const Kernel *k;
     PlanKind      kind;
@@ -47,11 +67,12 @@ typedef struct Plan {
     int64_t       columns;      /* FOLD_COLUMNS: block rounded up to whole vectors; else 1 */
     bool          fused;        /* `run` leaves nothing to `finish`: one run a point */
     bool          in_registers; /* a fold's full tile keeps its accumulators in registers */
-    int64_t       tail_bits;    /* widths in which the vec axis ends, or of all rows; see emit_tail() */
-    bool          short_runs;   /* a run may be so short that what is left of it after whole tiles counts */
-    int64_t       prefetch;     /* bytes ahead of loads that stream; 0: the machine sees to it */
-    int64_t       run_align;    /* power of two that divides the start of every run */
-    bool          ragged;       /* some run is no multiple of lanes, or some block is not full */
+    int32_t       at_once;    /* accumulators that a walk over a run makes; stencils with many walk it several times */
+    int64_t       tail_bits;  /* widths in which the vec axis ends, or of all rows; see emit_tail() */
+    bool          short_runs; /* a run may be so short that what is left of it after whole tiles counts */
+    int64_t       prefetch;   /* bytes ahead of loads that stream; 0: the machine sees to it */
+    int64_t       run_align;  /* power of two that divides the start of every run */
+    bool          ragged;     /* some run is no multiple of lanes, or some block is not full */
     int32_t       outer[KERNEL_MAX_AXES], n_outer; /* axes that units enumerate, last fastest */
     int32_t       red[KERNEL_MAX_AXES], n_red;     /* folds: red axes, last fastest */
     int32_t       order[KERNEL_MAX_AXES];          /* axes from the outermost loop to the innermost */
@@ -60,6 +81,7 @@ typedef struct Plan {
     PlanRow      *rows;  /* [n_rows + 1]: the last holds totals of the first three fields */
     Facts        *facts; /* [insts] */
     int32_t       body_cost;
+    Stencil       stencil;
     int64_t       units, finish_units, scratch_bytes;
 } Plan;
 
@@ -80,6 +102,8 @@ bool plan_streams(const Plan *p, const KInst *in);
 /* Power of two that divides x, at most 4096 (also of 0). */
 int64_t plan_align_of(int64_t x);
 
-Facts  *plan_facts(Arena *a, const Kernel *k);
+/* Whether it is one; then the axis leaves `outer` and `block` is set. (stencil.c) */
+void   plan_stencil(Arena *a, Plan *p);
+Facts *plan_facts(Arena *a, const Kernel *k);
 
 #endif

@@ -317,6 +317,10 @@ static inline void gen_store(Gen *g)
 static inline KVal gen_acc(Gen *g)
 {
     KType t = gen_one_in(&g->r, 4) ? KT_I32 : KT_F32;
+    if (t == KT_F32 && gen_one_in(&g->r, 4)) {
+        KVal x = gen_pick(g, KT_F32);
+        return kb_dot(&g->b, x, gen_pick(g, KT_F32));
+    }
     return kb_acc(&g->b, gen_one_in(&g->r, 2) ? KACC_SUM : (KAcc)gen_below(&g->r, 3), gen_pick(g, t));
 }
 

@@ -390,14 +390,21 @@ static void reduction_choice(void **state)
     (void)state;
     static const struct {
         int64_t r, c, chunks;
-        int32_t lanes;
-    } cases[] = { { 131072, 16, 512, 4 }, { 64, 64, 1, 1 },  { 128, 64, 2, 1 }, { 128, 48, 2, 2 },
-                  { 409, 10, 1, 8 },      { 4097, 1, 2, 8 }, { 0, 16, 1, 4 } };
+        int32_t lanes, accumulators;
+    } cases[] = {
+        { 131072, 16, 512, 4, 0 }, { 64, 64, 1, 1, 1 },     { 128, 64, 2, 1, 2 },
+        { 128, 48, 2, 2, 1 },      { 409, 10, 1, 8, 1 },    { 4097, 1, 2, 8, 1 },
+        { 0, 16, 1, 4, 1 },        { 800, 2304, 25, 1, 2 },                             /* runs of 32 */
+        { 1000, 16, 4, 4, 8 },     { 1000, 16, 4, 1, 9 },   { 11552, 288, 116, 1, 25 }, /* runs of 100 */
+    };
     KernelTest t = kt_new();
     for (int i = 0; i < DT_COUNT(cases); i++) {
         Kernel *k = kernel_new(&t.arena, "k", "");
         kernel_add_axis(k, "p", cases[i].r, AXIS_RED);
         k->vec = kernel_add_axis(k, "c", cases[i].c, AXIS_PAR);
+        KBuilder b = kb_new(k);
+        for (int32_t n = 0; n < cases[i].accumulators; n++)
+            kb_acc(&b, KACC_SUM, kb_f32(&b, 1));
         kernel_choose_reduction(k);
         assert_int_equal(k->chunks, cases[i].chunks);
         assert_int_equal(k->lanes, cases[i].lanes);
