@@ -1,20 +1,27 @@
-/* dataset.c: the table of datasets, and how a stored image becomes floats.
+/* dataset.c: the table of data sets, what they are asked, and where the pictures of a sample come from: memory, the
+ * pack, or files.
  *
- * Pixels stay bytes until a batch is made: 60,000 CIFAR images are 184 MB as bytes, four times that as floats, and
- * with 256 possible values normalisation is a look-up. The table's entries are computed as PyTorch's ToTensor and
- * Normalize do, in f32, so a network trained elsewhere sees the same numbers.
- *
- * Tested by tests/unit/test_data.c. */
-#include "runtime/runtime_impl.h"
+ * Tested by tests/unit/test_data.c, test_folder.c. */
+#include "runtime/data_impl.h"
 
-#include <sys/stat.h>
+#include <string.h>
 
+/* clang-format off */
 const DatasetInfo dataset_table[] = {
     { "mnist", "handwritten digits, 28x28, grey: the four idx files, plain or .gz, in DIR or DIR/MNIST/raw",
-      mnist_open },
+      DATA_CLASSES, mnist_open },
     { "cifar10", "CIFAR-10, 32x32, colour: data_batch_1..5.bin, test_batch.bin in DIR or DIR/cifar-10-batches-bin",
-      cifar10_open },
+      DATA_CLASSES, cifar10_open },
+    { "cifar100", "CIFAR-100, 32x32, colour, fine labels: train.bin, test.bin in DIR or DIR/cifar-100-binary",
+      DATA_CLASSES, cifar100_open },
+    { "folder", "pictures in folders, one a class: DIR/train/CLASS/*.jpg, DIR/val/CLASS/*.jpg (or test; JPEG and PNG)",
+      DATA_CLASSES, folder_open },
+    { "pairs", "degraded and clean pictures of equal names: DIR/noisy, DIR/clean (or input and target, lq and gt)",
+      DATA_PAIRS, pairs_open },
+    { "sidd", "SIDD: DIR/SIDD_Medium_Srgb/Data/SCENE/*NOISY*.PNG and *GT*.PNG; ValidationNoisyBlocksSrgb.mat for tests",
+      DATA_PAIRS, sidd_open },
 };
+/* clang-format on */
 const int32_t dataset_table_len = DT_COUNT(dataset_table);
 
 const char   *split_name(Split s)
@@ -22,85 +29,176 @@ const char   *split_name(Split s)
     return s == SPLIT_TRAIN ? "training" : "test";
 }
 
-bool data_is_file(const char *path, int64_t *bytes)
+/* Classes without names are called by their numbers. */
+static void name_classes(Arena *a, Dataset *d)
 {
-    struct stat st;
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
-        return false;
-    if (bytes)
-        *bytes = (int64_t)st.st_size;
-    return true;
+    if (d->class_names)
+        return;
+    const char **names = ARENA_ARRAY(a, const char *, d->classes);
+    for (int32_t i = 0; i < d->classes; i++)
+        names[i] = arena_printf(a, "%d", i);
+    d->class_names = names;
 }
 
-bool data_is_dir(const char *path)
+static Dataset *open_row(Arena *a, Diag *d, const DatasetInfo *row, const DataRequest *r)
 {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    if (r->noise && row->task != DATA_PAIRS) {
+        diag_error(d, LOC_NONE, "data: %s has pictures of classes; noise is made for pairs alone, not '%s'", row->name,
+                   r->noise);
+        return NULL;
+    }
+    Dataset *set = row->open(a, d, r);
+    if (!set || (!set->pixels[SPLIT_TRAIN] && !picture_supported(d)))
+        return NULL;
+    set->task = row->task;
+    set->bad_limit = r->bad_limit;
+    set->workers = r->workers;
+    name_classes(a, set);
+    return set;
 }
 
-Dataset *dataset_open(Arena *a, Diag *d, const char *name, const char *dir)
+Dataset *dataset_open(Arena *a, Diag *d, const DataRequest *r)
 {
     const char *names[DT_COUNT(dataset_table)];
     for (int32_t i = 0; i < dataset_table_len; i++) {
-        if (str_eq(dataset_table[i].name, name))
-            return dataset_table[i].open(a, d, dir);
+        if (str_eq(dataset_table[i].name, r->name))
+            return open_row(a, d, &dataset_table[i], r);
         names[i] = dataset_table[i].name;
     }
     Str known = str_new(a);
     for (int32_t i = 0; i < dataset_table_len; i++)
         str_printf(&known, "%s%s", i ? ", " : "", names[i]);
-    diag_error(d, LOC_NONE, "data: no dataset is called '%s'; there are %s", name, known.s);
-    const char *near = str_nearest(a, name, names, dataset_table_len);
+    diag_error(d, LOC_NONE, "data: no dataset is called '%s'; there are %s", r->name, known.s);
+    const char *near = str_nearest(a, r->name, names, dataset_table_len);
     if (*near)
         diag_help(d, "did you mean %s?", near);
     return NULL;
 }
 
-/* ---- From bytes to floats -------------------------------------------------------------------------------------- */
-
-PixelTable pixel_table(Normalise n)
+Dataset *dataset_head(Arena *a, const Dataset *d, Split s, int32_t count)
 {
-    PixelTable t;
-    for (int32_t c = 0; c < DATA_MAX_CHANNELS; c++)
-        for (int32_t b = 0; b < 256; b++) {
-            float x = (float)b / 255.0f;
-            t.of[c][b] = n.std[c] == 0 ? x : (x - n.mean[c]) / n.std[c];
-        }
-    return t;
+    Dataset *head = arena_copy(a, d, sizeof(*d));
+    head->count[s] = (int32_t)dt_min64(dt_max64(count, 1), d->count[s]);
+    return head;
 }
 
-View dataset_view(const Dataset *d, uint64_t seed, int32_t epoch, int32_t sample)
+/* ---- What it is ------------------------------------------------------------------------------------------------ */
+
+DataTask dataset_task(const Dataset *d)
 {
-    /* One draw picks among all (2 pad + 1)^2 crops, each mirrored or not, with equal chances (to within 2^-24). */
-    uint32_t places = (uint32_t)(2 * d->crop_pad + 1);
-    uint32_t sides = d->mirror ? 2 : 1;
-    uint64_t draw = rng_u32(seed, hash_u32("augment"), (uint32_t)epoch, (uint64_t)sample);
-    uint32_t pick = (uint32_t)((draw * places * places * sides) >> 32);
-    View     v = { .mirror = pick % sides != 0 };
-    pick /= sides;
-    v.dx = (int32_t)(pick % places) - d->crop_pad;
-    v.dy = (int32_t)(pick / places) - d->crop_pad;
-    return v;
+    return d->task;
 }
 
-void dataset_fetch(const Dataset *d, Split s, int32_t sample, View v, const PixelTable *t, bool nhwc, float *out)
+const char *dataset_name(const Dataset *d)
+{
+    return d->name;
+}
+
+int32_t dataset_classes(const Dataset *d)
+{
+    return d->classes;
+}
+
+const char *dataset_class(const Dataset *d, int32_t i)
+{
+    DT_ASSERT(i >= 0 && i < d->classes, "class %d of %d", i, d->classes);
+    return d->class_names[i];
+}
+
+int32_t dataset_channels(const Dataset *d)
+{
+    return d->c;
+}
+
+int32_t dataset_height(const Dataset *d, Split s)
+{
+    return d->h[s];
+}
+
+int32_t dataset_width(const Dataset *d, Split s)
+{
+    return d->w[s];
+}
+
+int32_t dataset_count(const Dataset *d, Split s)
+{
+    return d->count[s];
+}
+
+/* Which of the files a sample is. */
+static int32_t file_of(const Dataset *d, Split s, int32_t sample)
 {
     DT_ASSERT(sample >= 0 && sample < d->count[s], "sample %d of %d", sample, d->count[s]);
-    const int32_t  c = d->c, h = d->h, w = d->w;
-    const uint8_t *image = d->pixels[s] + (size_t)sample * (size_t)(c * h * w);
-    const int32_t  pixel_stride = nhwc ? c : 1, channel_stride = nhwc ? 1 : h * w;
-    for (int32_t k = 0; k < c; k++) {
-        const float *value = t->of[k];
-        for (int32_t y = 0; y < h; y++) {
-            int32_t        sy = y + v.dy;
-            const uint8_t *row = sy >= 0 && sy < h ? image + (k * h + sy) * w : NULL;
-            float         *to = out + k * channel_stride + y * w * pixel_stride;
-            for (int32_t x = 0; x < w; x++) {
-                int32_t sx = x + v.dx;
-                if (v.mirror)
-                    sx = w - 1 - sx;
-                to[x * pixel_stride] = value[row && sx >= 0 && sx < w ? row[sx] : 0];
-            }
-        }
+    return s == SPLIT_TRAIN && d->crops > 1 ? sample / d->crops : sample;
+}
+
+const char *dataset_sample_name(Arena *a, const Dataset *d, Split s, int32_t sample)
+{
+    int32_t file = file_of(d, s, sample);
+    if (d->pixels[s])
+        return arena_printf(a, "%s %d", split_name(s), sample);
+    const DataFile *f = &d->files[s].at[file];
+    return arena_strdup(a, f->path ? f->path : f->clean);
+}
+
+/* ---- Reading --------------------------------------------------------------------------------------------------- */
+
+bool dataset_decodes(const Dataset *d, Split s)
+{
+    return d->pixels[s] == NULL;
+}
+
+int32_t dataset_at_least(const Dataset *d, Split s)
+{
+    if (d->task == DATA_PAIRS)
+        return 0; /* scaled pictures have other noise */
+    return center_resize(d->h[s] > d->w[s] ? d->h[s] : d->w[s]);
+}
+
+/* [c, h, w] -> [h, w, c] */
+static Picture interleave(Arena *a, const uint8_t *planes, int32_t c, int32_t h, int32_t w)
+{
+    const int32_t pixels = h * w;
+    Picture       p = { .c = c, .h = h, .w = w, .pixels = arena_alloc(a, (size_t)(c * pixels)) };
+    for (int32_t k = 0; k < c; k++)
+        for (int32_t i = 0; i < pixels; i++)
+            p.pixels[i * c + k] = planes[k * pixels + i];
+    return p;
+}
+
+static void read_memory(Arena *a, const Dataset *d, Split s, int32_t sample, Sample *out)
+{
+    const size_t each = (size_t)(d->c * d->h[s] * d->w[s]), at = (size_t)sample * each;
+    if (d->task == DATA_CLASSES) {
+        out->picture = interleave(a, d->pixels[s] + at, d->c, d->h[s], d->w[s]);
+        out->label = d->labels[s][sample];
+        return;
     }
+    const Picture shape = { .c = d->c, .h = d->h[s], .w = d->w[s] };
+    out->picture = out->clean = shape;
+    out->picture.pixels = arena_copy(a, d->pixels[s] + at, each);
+    out->clean.pixels = arena_copy(a, d->clean[s] + at, each);
+}
+
+static bool read_one(Arena *a, Diag *d, const Dataset *set, Split s, int32_t file, bool clean, Picture *out)
+{
+    const DataFile *f = &set->files[s].at[file];
+    const char     *path = clean ? f->clean : f->path;
+    if (set->pack && pack_get(set->pack, s, file, clean, out))
+        return true;
+    return picture_read(a, d, arena_printf(a, "%s/%s", set->dir[s], path), set->c, dataset_at_least(set, s), out);
+}
+
+bool dataset_read(Arena *a, Diag *d, const Dataset *set, Split s, int32_t sample, Sample *out)
+{
+    int32_t file = file_of(set, s, sample);
+    *out = (Sample){ 0 };
+    if (set->pixels[s]) {
+        read_memory(a, set, s, file, out);
+        return true;
+    }
+    const DataFile *f = &set->files[s].at[file];
+    out->label = f->label;
+    return (!f->path || set->noise.kind != NOISE_NONE || read_one(a, d, set, s, file, false, &out->picture)) &&
+           (!f->clean || read_one(a, d, set, s, file, true, &out->clean));
 }

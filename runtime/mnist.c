@@ -5,7 +5,7 @@
  * held against what a file of that size can hold before any memory is taken.
  *
  * Tested by tests/unit/test_data.c. */
-#include "runtime/runtime_impl.h"
+#include "runtime/data_impl.h"
 
 #include <errno.h>
 #include <string.h>
@@ -206,16 +206,17 @@ static bool read_split(Arena *a, Diag *d, const char *dir, Split s, Dataset *out
             return false;
         }
     out->count[s] = images;
+    out->h[s] = out->w[s] = IMAGE_SIDE;
     return true;
 }
 
-Dataset *mnist_open(Arena *a, Diag *d, const char *dir)
+Dataset *mnist_open(Arena *a, Diag *d, const DataRequest *r)
 {
-    dir = find_dir(a, d, dir);
+    const char *dir = find_dir(a, d, r->dir);
     if (!dir)
         return NULL;
     Dataset *m = ARENA_NEW(a, Dataset);
-    *m = (Dataset){ .name = "mnist", .c = 1, .h = IMAGE_SIDE, .w = IMAGE_SIDE, .classes = CLASSES };
+    *m = (Dataset){ .name = "mnist", .c = 1, .classes = CLASSES };
     for (Split s = 0; s < SPLIT_COUNT; s++)
         if (!read_split(a, d, dir, s, m))
             return NULL;

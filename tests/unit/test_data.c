@@ -1,4 +1,5 @@
 /* test_data.c: data sets from files good and bad, normalisation, augmentation, batches. */
+#include "runtime/data_impl.h"
 #include "tests/unit/runtime_fixture.h"
 
 #include <unistd.h>
@@ -12,14 +13,14 @@ static void mnist_reads_plain_and_packed_alike(void **state)
     Fixture *f = *state;
     write_mnist(f, path_in(f, "plain"), 70, 13, false);
     write_mnist(f, path_in(f, "packed/MNIST/raw"), 70, 13, true);
-    Dataset *a = dataset_open(&f->arena, &f->diag, "mnist", path_in(f, "plain"));
-    Dataset *b = dataset_open(&f->arena, &f->diag, "mnist", path_in(f, "packed"));
+    Dataset *a = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = path_in(f, "plain") });
+    Dataset *b = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = path_in(f, "packed") });
     assert_no_errors(f);
     assert_non_null(a);
     assert_non_null(b);
     assert_int_equal(a->count[SPLIT_TRAIN], 70);
     assert_int_equal(a->count[SPLIT_TEST], 13);
-    assert_int_equal(a->c * 10000 + a->h * 100 + a->w, 12828);
+    assert_int_equal(a->c * 10000 + a->h[0] * 100 + a->w[1], 12828);
     Bytes images = idx_file(f, 3, 70, 70, 7), labels = idx_file(f, 1, 70, 70, 7);
     assert_memory_equal(a->pixels[SPLIT_TRAIN], images.at + 16, 70 * DIGIT);
     assert_memory_equal(a->labels[SPLIT_TRAIN], labels.at + 8, 70);
@@ -33,7 +34,7 @@ static void cifar_keeps_the_order_of_files_and_records(void **state)
 {
     Fixture *f = *state;
     write_cifar(f, path_in(f, "cifar-10-batches-bin"), 3);
-    Dataset *c = dataset_open(&f->arena, &f->diag, "cifar10", f->dir);
+    Dataset *c = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "cifar10", .dir = f->dir });
     assert_no_errors(f);
     assert_non_null(c);
     assert_int_equal(c->count[SPLIT_TRAIN], 15);
@@ -48,13 +49,69 @@ static void cifar_keeps_the_order_of_files_and_records(void **state)
         }
 }
 
+/* One coarse and one fine label before the pixels. */
+static void cifar100_takes_the_fine_label(void **state)
+{
+    enum { RECORD = 2 + CIFAR, N = 4 };
+    Fixture    *f = *state;
+    DataRequest r = { .name = "cifar100", .dir = f->dir };
+    uint8_t    *file = arena_alloc(&f->arena, N * RECORD);
+    for (int i = 0; i < N; i++) {
+        file[i * RECORD] = (uint8_t)(19 - i);
+        file[i * RECORD + 1] = (uint8_t)(99 - i);
+        memset(file + i * RECORD + 2, i, CIFAR);
+    }
+    assert_null(dataset_open(&f->arena, &f->diag, &r));
+    assert_one_error(f, "cifar-100-binary for train.bin and test.bin");
+    assert_int_equal(mkdir(path_in(f, "cifar-100-binary"), 0777), 0);
+    write_file(path_in(f, "cifar-100-binary/train.bin"), file, N * RECORD);
+    assert_null(dataset_open(&f->arena, &f->diag, &r));
+    assert_one_error(f, "test.bin is missing");
+    write_file(path_in(f, "cifar-100-binary/test.bin"), file, RECORD);
+    Dataset *d = dataset_open(&f->arena, &f->diag, &r);
+    assert_no_errors(f);
+    assert_int_equal(dataset_classes(d), 100);
+    assert_string_equal(dataset_class(d, 42), "42");
+    assert_int_equal(dataset_count(d, SPLIT_TRAIN), N);
+    assert_int_equal(d->labels[SPLIT_TRAIN][2], 97);
+    assert_int_equal(d->pixels[SPLIT_TRAIN][2 * CIFAR + 17], 2);
+    assert_string_equal(dataset_sample_name(&f->arena, d, SPLIT_TEST, 0), "test 0");
+
+    Str names = str_new(&f->arena);
+    for (int i = 0; i < 100; i++)
+        str_printf(&names, "kind %d\n", i);
+    write_file(path_in(f, "cifar-100-binary/fine_label_names.txt"), names.s, names.len);
+    d = dataset_open(&f->arena, &f->diag, &r);
+    assert_string_equal(dataset_class(d, 42), "kind 42");
+    file[RECORD + 1] = 100;
+    write_file(path_in(f, "cifar-100-binary/train.bin"), file, N * RECORD);
+    assert_null(dataset_open(&f->arena, &f->diag, &r));
+    assert_one_error(f, "label 100 of record 1 is none of 0..99");
+    write_file(path_in(f, "cifar-100-binary/train.bin"), file, RECORD + 1);
+    assert_null(dataset_open(&f->arena, &f->diag, &r));
+    assert_one_error(f, "expected a multiple of 3074 (two labels and 3072 pixels)");
+}
+
+/* Of a set with all its samples, the first ones. */
+static void head_has_the_first_samples(void **state)
+{
+    Fixture *f = *state;
+    write_mnist(f, f->dir, 20, 10, false);
+    Dataset *d = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = f->dir });
+    Dataset *head = dataset_head(&f->arena, d, SPLIT_TEST, 3);
+    assert_int_equal(dataset_count(head, SPLIT_TEST), 3);
+    assert_int_equal(dataset_count(head, SPLIT_TRAIN), 20);
+    assert_int_equal(dataset_count(d, SPLIT_TEST), 10);
+    assert_int_equal(dataset_count(dataset_head(&f->arena, d, SPLIT_TEST, 99), SPLIT_TEST), 10);
+}
+
 static void real_mnist_has_its_known_numbers(void **state)
 {
     Fixture    *f = *state;
     const char *dir = getenv("DETENT_MNIST");
     if (!dir || access(dir, R_OK) != 0)
         skip();
-    Dataset *m = dataset_open(&f->arena, &f->diag, "mnist", dir);
+    Dataset *m = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = dir });
     assert_no_errors(f);
     assert_non_null(m);
     assert_int_equal(m->count[SPLIT_TRAIN], 60000);
@@ -86,7 +143,7 @@ static const char *good_mnist(Fixture *f, const char *name)
 
 static void expect_bad_mnist(Fixture *f, const char *dir, const char *message)
 {
-    assert_null(dataset_open(&f->arena, &f->diag, "mnist", dir));
+    assert_null(dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = dir }));
     assert_one_error(f, message);
 }
 
@@ -97,7 +154,7 @@ static void expect_bad_mnist(Fixture *f, const char *dir, const char *message)
 static void unknown_sets_and_places_are_named(void **state)
 {
     Fixture *f = *state;
-    assert_null(dataset_open(&f->arena, &f->diag, "cifar", f->dir));
+    assert_null(dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "cifar", .dir = f->dir }));
     assert_one_error(f, "no dataset is called 'cifar'; there are mnist, cifar10");
     expect_bad_mnist(f, path_in(f, "absent"), "there is no directory");
     expect_bad_mnist(f, f->dir, "has none of the data files");
@@ -179,7 +236,7 @@ static void unreadable_file_is_reported(void **state)
     bool root = geteuid() == 0;
     if (root)
         assert_int_equal(seteuid(65534), 0);
-    Dataset *m = dataset_open(&f->arena, &f->diag, "mnist", dir);
+    Dataset *m = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = dir });
     if (root)
         assert_int_equal(seteuid(0), 0);
     assert_null(m);
@@ -188,7 +245,7 @@ static void unreadable_file_is_reported(void **state)
 
 static void expect_bad_cifar(Fixture *f, const char *message)
 {
-    assert_null(dataset_open(&f->arena, &f->diag, "cifar10", f->dir));
+    assert_null(dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "cifar10", .dir = f->dir }));
     assert_one_error(f, message);
 }
 
@@ -226,8 +283,8 @@ static Dataset small_set(uint8_t pixels[24], const uint8_t labels[2])
         pixels[i] = (uint8_t)(100 * (i / 12) + 50 * (i / 6 % 2) + 10 * (i / 3 % 2) + i % 3);
     return (Dataset){ .name = "small",
                       .c = 2,
-                      .h = 2,
-                      .w = 3,
+                      .h = { 2, 2 },
+                      .w = { 3, 3 },
                       .classes = 2,
                       .count = { 2, 2 },
                       .pixels = { pixels, pixels },
@@ -244,34 +301,42 @@ static void normalisation_is_torchvisions(void **state)
     }
 }
 
-static void fetch_lays_out_and_views(void **state)
+static void samples_are_laid_out_and_viewed(void **state)
 {
-    (void)state;
-    uint8_t    pixels[24], labels[2] = { 0, 1 };
-    Dataset    d = small_set(pixels, labels);
-    PixelTable t = pixel_table((Normalise){ { 0 }, { 0 } });
-    float      nchw[12], nhwc[12];
-    dataset_fetch(&d, SPLIT_TRAIN, 1, (View){ 0, 0, false }, &t, false, nchw);
-    dataset_fetch(&d, SPLIT_TRAIN, 1, (View){ 0, 0, false }, &t, true, nhwc);
+    Fixture     *f = *state;
+    uint8_t      pixels[24], labels[2] = { 0, 1 };
+    Dataset      d = small_set(pixels, labels);
+    LoaderConfig c = { .data = &d, .split = SPLIT_TRAIN, .batch = 1 };
+    float        out[2][12];
+    int32_t      label = 7;
+    for (int nhwc = 0; nhwc < 2; nhwc++) {
+        c.nhwc = nhwc;
+        SampleMaker     m = sample_maker(&c);
+        const SampleOut to = { .image = out[nhwc], .label = &label };
+        assert_true(sample_make(&m, &f->arena, &f->diag, 0, 1, &to));
+        assert_int_equal(label, 1);
+    }
     for (int k = 0; k < 2; k++)
         for (int y = 0; y < 2; y++)
             for (int x = 0; x < 3; x++) {
                 float want = (float)(100 + 50 * k + 10 * y + x) / 255.0f;
-                assert_true(nchw[k * 6 + y * 3 + x] == want);
-                assert_true(nhwc[y * 6 + x * 2 + k] == want);
+                assert_true(out[0][k * 6 + y * 3 + x] == want);
+                assert_true(out[1][y * 6 + x * 2 + k] == want);
             }
     /* One down, one to the left, mirrored: row 1 comes first, then black; columns 0 1 of the view are source 1 0. */
-    dataset_fetch(&d, SPLIT_TRAIN, 1, (View){ 1, 1, true }, &t, false, nchw);
+    Sample s;
+    assert_true(dataset_read(&f->arena, &f->diag, &d, SPLIT_TRAIN, 1, &s));
+    Picture   view = picture_view(&f->arena, &s.picture, (View){ 1, 1, true });
     const int want[6] = { 111, 110, 0, 0, 0, 0 };
     for (int i = 0; i < 6; i++)
-        assert_true(nchw[i] == (float)want[i] / 255.0f);
+        assert_int_equal(view.pixels[2 * i], want[i]);
 }
 
 /* Every crop and both mirrorings come, about equally often, from (seed, epoch, sample) alone. */
 static void views_cover_all_crops_evenly(void **state)
 {
     (void)state;
-    Dataset d = { .crop_pad = 4, .mirror = true };
+    Dataset d = { .usual = USUAL_SHIFT, .crop_pad = 4, .mirror = true };
     int     seen[9][9][2] = { { { 0 } } }, n = 162 * 200;
     for (int i = 0; i < n; i++) {
         View v = dataset_view(&d, 5, i % 7, i);
@@ -301,12 +366,12 @@ typedef struct Epoch {
 static Epoch run_epoch(Fixture *f, Loader *l, const Dataset *d, int32_t batch, int32_t epoch, int32_t first,
                        unsigned slow)
 {
-    size_t each = (size_t)(d->c * d->h * d->w);
+    size_t each = (size_t)(d->c * d->h[0] * d->w[0]);
     Epoch  e = { ARENA_ARRAY(&f->arena, float, (size_t)loader_batches(l) * (size_t)batch * each),
                  ARENA_ARRAY(&f->arena, int32_t, loader_batches(l) * batch), 0, 0 };
     loader_start(l, epoch, first);
-    for (int32_t valid;
-         (valid = loader_next(l, e.image + (size_t)(e.batches * batch) * each, e.label + e.batches * batch));) {
+    for (int32_t valid; (valid = loader_next(l, &(BatchOut){ .image = e.image + (size_t)(e.batches * batch) * each,
+                                                             .label = e.label + e.batches * batch }));) {
         e.last_valid = valid;
         e.batches++;
         if (slow)
@@ -319,11 +384,11 @@ static void training_epoch_is_a_permutation(void **state)
 {
     Fixture *f = *state;
     write_cifar(f, f->dir, 9); /* 45 samples */
-    Dataset *d = dataset_open(&f->arena, &f->diag, "cifar10", f->dir);
-    d->crop_pad = 0;
-    d->mirror = false;
-    Loader *l = loader_new(&f->arena, &f->diag,
-                           (LoaderConfig){ .data = d, .split = SPLIT_TRAIN, .batch = 15, .augment = true, .seed = 3 });
+    Dataset *d = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "cifar10", .dir = f->dir });
+    d->usual = USUAL_NONE;
+    Loader *l = loader_new(
+        &f->arena, &f->diag,
+        (LoaderConfig){ .data = d, .split = SPLIT_TRAIN, .batch = 15, .augment = { .usual = true }, .seed = 3 });
     assert_int_equal(loader_batches(l), 3);
     uint32_t order[45];
     for (int32_t epoch = 0; epoch < 3; epoch++) {
@@ -343,7 +408,7 @@ static void partial_batches_are_dropped_or_filled(void **state)
 {
     Fixture *f = *state;
     write_mnist(f, f->dir, 50, 23, false);
-    Dataset *d = dataset_open(&f->arena, &f->diag, "mnist", f->dir);
+    Dataset *d = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = f->dir });
     Loader  *train = loader_new(&f->arena, &f->diag,
                                 (LoaderConfig){ .data = d, .split = SPLIT_TRAIN, .batch = 16, .normalise = mnist_norm });
     Loader  *test = loader_new(&f->arena, &f->diag,
@@ -357,7 +422,7 @@ static void partial_batches_are_dropped_or_filled(void **state)
         assert_int_equal(e.label[i], d->labels[SPLIT_TEST][sample]);
         assert_memory_equal(e.image + i * DIGIT, e.image + sample * DIGIT, DIGIT * sizeof(float));
     }
-    assert_int_equal(loader_next(test, e.image, e.label), 0); /* stays over */
+    assert_int_equal(loader_next(test, &(BatchOut){ .image = e.image, .label = e.label }), 0); /* stays over */
     loader_free(train);
     loader_free(test);
 
@@ -370,16 +435,58 @@ static void partial_batches_are_dropped_or_filled(void **state)
     loader_free(large);
 }
 
+/* Two augmented epochs of pictures that never change have the bytes they had in the first version of the loader: runs
+ * that were made once can be made again. */
+static void batches_are_those_of_the_first_version(void **state)
+{
+    static const struct {
+        const char *name, *dir;
+        bool        nhwc;
+        size_t      each;
+        const char *hash;
+    } cases[] = { { "cifar10", ".", true, CIFAR, "2f91c95c1751494c248787294af5d42e" },
+                  { "mnist", "m", false, DIGIT, "ad1f280c9f86796e627967955fc5c348" } };
+    enum { N = 8 };
+    Fixture *f = *state;
+    write_cifar(f, f->dir, 40);
+    write_mnist(f, path_in(f, "m"), 70, 13, false);
+    for (int k = 0; k < DT_COUNT(cases); k++) {
+        Dataset *d =
+            dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = cases[k].name, .dir = path_in(f, cases[k].dir) });
+        Loader      *l = loader_new(&f->arena, &f->diag,
+                                    (LoaderConfig){ .data = d,
+                                                    .split = SPLIT_TRAIN,
+                                                    .batch = N,
+                                                    .augment = { .usual = true },
+                                                    .nhwc = cases[k].nhwc,
+                                                    .seed = 11,
+                                                    .normalise = { { .5f, .4f, .3f }, { .2f, .25f, .3f } },
+                                                    .threads = 1 + k });
+        const size_t floats = N * cases[k].each * sizeof(float), batch = floats + N * sizeof(int32_t);
+        int32_t      batches = loader_batches(l);
+        char        *all = arena_alloc(&f->arena, 2 * (size_t)batches * batch), *at = all, hex[33];
+        for (int epoch = 0; epoch < 2; epoch++) {
+            loader_start(l, epoch, 0);
+            for (int b = 0; b < batches; b++, at += batch)
+                assert_int_equal(loader_next(l, &(BatchOut){ .image = (float *)at, .label = (int32_t *)(at + floats) }),
+                                 N);
+        }
+        hash_hex(hash_bytes(all, (size_t)(at - all)), hex);
+        assert_string_equal(hex, cases[k].hash);
+        loader_free(l);
+    }
+}
+
 /* The same batches whatever the timing, wherever in the epoch the loader begins and whatever it did before. */
 static void batches_do_not_depend_on_timing_or_history(void **state)
 {
     Fixture *f = *state;
     write_cifar(f, f->dir, 40);
-    Dataset     *d = dataset_open(&f->arena, &f->diag, "cifar10", f->dir);
+    Dataset     *d = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "cifar10", .dir = f->dir });
     LoaderConfig c = { .data = d,
                        .split = SPLIT_TRAIN,
                        .batch = 8,
-                       .augment = true,
+                       .augment = { .usual = true },
                        .nhwc = true,
                        .seed = 11,
                        .normalise = { { 0.5f, 0.4f, 0.3f }, { 0.2f, 0.2f, 0.2f } } };
@@ -390,7 +497,7 @@ static void batches_do_not_depend_on_timing_or_history(void **state)
 
     run_epoch(f, b, d, 8, 2, 20, 0);
     loader_start(b, 9, 0); /* left in the middle, with a batch on its way */
-    loader_next(b, ARENA_ARRAY(&f->arena, float, each), ARENA_ARRAY(&f->arena, int32_t, 8));
+    loader_next(b, &(BatchOut){ .image = ARENA_ARRAY(&f->arena, float, each) });
     Epoch slow = run_epoch(f, b, d, 8, 4, 0, 300);
     assert_memory_equal(first.image, slow.image, 25 * each * sizeof(float));
     assert_memory_equal(first.label, slow.label, 25 * 8 * sizeof(int32_t));
@@ -411,6 +518,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(mnist_reads_plain_and_packed_alike),
         TEST(cifar_keeps_the_order_of_files_and_records),
+        TEST(cifar100_takes_the_fine_label),
+        TEST(head_has_the_first_samples),
         TEST(real_mnist_has_its_known_numbers),
         TEST(unknown_sets_and_places_are_named),
         TEST(missing_idx_file_is_named),
@@ -419,10 +528,11 @@ int main(void)
         TEST(unreadable_file_is_reported),
         TEST(damaged_cifar_is_refused),
         TEST(normalisation_is_torchvisions),
-        TEST(fetch_lays_out_and_views),
+        TEST(samples_are_laid_out_and_viewed),
         TEST(views_cover_all_crops_evenly),
         TEST(training_epoch_is_a_permutation),
         TEST(partial_batches_are_dropped_or_filled),
+        TEST(batches_are_those_of_the_first_version),
         TEST(batches_do_not_depend_on_timing_or_history),
     };
     return cmocka_run_group_tests_name("data", tests, NULL, NULL);
