@@ -37,6 +37,21 @@ typedef struct CliOptions {
     int64_t     epochs, max_steps, save_every, log_every, eval_every, inspect_every;
     double      lr, momentum, weight_decay, warmup;
     bool        nesterov, no_augment;
+    int64_t     patience, keep_every, keep;
+    const char *ssim;
+    /* what of the network and of the data it changes */
+    int64_t     classes, eval_batch;
+    const char *image, *test_image;
+    double      colour, erase, mixup;
+    const char *randaugment, *add_noise, *data_cache;
+    int64_t     crops, bad_limit, workers;
+    const char *optimizer;
+    double      beta1, beta2, eps, rho, step_lr, clip_norm, clip_value, ema, label_smoothing;
+    bool        ema_constant, gather, averaged;
+    int64_t     accumulate, reestimate_bn;
+    StrList     freeze; /* PATTERN[@EPOCH] */
+    const char *teacher, *teacher_net;
+    double      distill_weight, temperature;
     /* how it is compiled and run */
     const char *backend, *forward, *math, *arch, *gpu_memory, *workspace, *cache, *step, *at_epoch, *against;
     int64_t     gpu_memory_bytes, workspace_bytes; /* from the two texts */
@@ -46,6 +61,8 @@ typedef struct CliOptions {
     int64_t     rounds, steps;
     int64_t     images;
     double      loss;
+    const char *memory, *title, *clean; /* memory_bytes: from the text */
+    int64_t     memory_bytes, top;
     PassOptions pass;
 } CliOptions;
 
@@ -58,7 +75,11 @@ typedef enum OptGroup {
     OPTS_BENCH = 32,
     OPTS_TARGET = 64,
     OPTS_SENSITIVITY = 128,
-    OPTS_DIFF = 256
+    OPTS_DIFF = 256,
+    OPTS_PLAN = 512,
+    OPTS_REPORT = 1024,
+    OPTS_PREDICT = 2048,
+    OPTS_IMPORT = 4096
 } OptGroup;
 
 /* Fills `out` from the table; words that are no options go to `rest`. */
@@ -74,6 +95,11 @@ bool cli_args_apply(Arena *a, Diag *d, const RunArgs *args, CliOptions *o, const
 /* One option from elsewhere than the command line, as if it were given there. False: reported at `at`. */
 bool cli_say(Arena *a, Diag *d, Loc at, const char *name, const char *text, CliOptions *out) DT_CHECKED;
 
+/* The optimizer that the options name, and into the options what they leave open: as the network says (`t`; NULL: there
+ * is none), else as the optimizer's row does (optimizer.c). False: reported. */
+bool   cli_optimizer(Arena *a, Diag *d, CliOptions *o, const DtTraining *t, OptimizerConfig *out) DT_CHECKED;
+double cli_decimal(Arena *a, float f); /* 0.1f is 0.1 */
+
 /* ---- Recipes (recipe.c) ----------------------------------------------------------------------------------------- */
 
 /* What --recipe says becomes options, where the command line does not say otherwise. */
@@ -86,22 +112,28 @@ bool cli_moment(Diag *d, const CliOptions *o, Moment *out) DT_CHECKED; /* --at-e
 
 /* ---- Session (session.c): a network, compiled -------------------------------------------------------------------- */
 
+typedef VEC(Program *) ProgramList;
+
 typedef struct Session {
     Arena           arena;
     Diag            diag;
     CliOptions      opt;
     const char     *program; /* how it was started: "detent", or the program of one network */
     const DtModel  *model;
+    int32_t         test_h, test_w; /* of pictures in evaluations; 0: as the network says */
     Recipe          recipe;
     Moment          moment;  /* of the run that steps are compiled for */
     bool            clamped; /* evaluations clip and do not round */
     OptimizerConfig optimizer;
-    Gpu            *gpu;          /* NULL: the backend needs none, or only compiles for one */
-    bool            gpu_borrowed; /* another session's, which closes it */
-    KernelJit      *jit;
-    CallLib        *lib;
-    Exec           *exec; /* NULL: compiled only */
-    FILE           *out;  /* dumps and tables */
+    ProgramList    *sizes;     /* not NULL: programs come here, say what they need and are not run (plan.c) */
+    bool         use_averages; /* evaluations and reestimate read the averages of params (option ema) in their place */
+    Distillation distill;      /* teacher NULL: there is none */
+    Gpu         *gpu;          /* NULL: the backend needs none, or only compiles for one */
+    bool         gpu_borrowed; /* another session's, which closes it */
+    KernelJit   *jit;
+    CallLib     *lib;
+    Exec        *exec; /* NULL: compiled only */
+    FILE        *out;  /* dumps and tables */
 } Session;
 
 /* What the passes know of a backend: "cpu" and "interp" are one, "cuda", "sim" and "null" the other (backend.c). */
@@ -132,12 +164,27 @@ bool session_adopt(Session *s, const char *file) DT_CHECKED;
 /* All programs of a training run: a train program for each phase of the recipe, evaluation, first values, calibration,
  * diagnosis (train_programs.c). False: reported. */
 bool session_train_programs(Session *s, TrainConfig *c) DT_CHECKED;
-/* --dataset in --data, which must fit the network; NULL: reported (train.c). */
+/* What the command line changes of the network (sizes.c): s->model becomes one that is changed. False: reported. */
+bool session_resize(Session *s) DT_CHECKED;
+/* The same in words, "--classes=100 --image=64x64", for a run's identity; and back, where the command line says nothing
+ * of it. */
+const char *session_sizes_text(Session *s);
+bool        session_sizes_adopt(Session *s, const char *text) DT_CHECKED;
+/* The network as a step is built: evaluations may have a size and a batch of their own. */
+const DtModel *session_sized(Session *s, StepKind step, int64_t *batch);
+/* --dataset in --data, which must fit the network; from then on evaluations have the size of its test pictures. NULL:
+ * reported (sizes.c). */
 Dataset  *session_data(Session *s);
+bool      session_augment(Session *s, Augment *out) DT_CHECKED;
 Normalise session_normalise(const DtModel *m);
+SsimForm  session_ssim(const Session *s); /* --ssim */
 /* The quantizers of the recipe, in the network's order, for TrainConfig.sites (sites.c); none is no mistake. False:
  * reported. */
 bool session_quant_sites(Session *s, const QuantSite **out, int32_t *n) DT_CHECKED;
+
+/* Is the value a layer with a weight; and how many multiplications and additions it makes for one image (inspect.c). */
+bool    cli_is_layer(const Graph *g, ValueId id);
+int64_t cli_macs(const Graph *g, const Value *layer, int64_t batch);
 
 /* ---- Commands (commands.c) --------------------------------------------------------------------------------------- */
 
@@ -164,7 +211,11 @@ int command_info(Session *s, const StrList *rest);
 int command_diff(Session *s, const StrList *rest);
 int command_sensitivity(Session *s, const StrList *rest);
 int command_recipes(Session *s, const StrList *rest);
+int command_import(Session *s, const StrList *rest);
 int command_doctor(Session *s, const StrList *rest);
+int command_plan(Session *s, const StrList *rest);
+int command_predict(Session *s, const StrList *rest);
+int command_report(Session *s, const StrList *rest);
 
 /* argv[1] is the command; `model` NULL: the next word names it. dt_main() is this. */
 int cli_run(int argc, char **argv, const DtModel *model);

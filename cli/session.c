@@ -4,31 +4,24 @@
  * Tested by tests/unit/test_cli.c, test_cli_errors.c and tests/e2e. */
 #include "cli/cli.h"
 
-#include <stdlib.h>
-
-/* The number that the author of the network wrote: 0.1f in the source is 0.1 here, as on the command line. */
-static double session_decimal(Arena *a, float f)
-{
-    Str text = str_new(a);
-    str_add_f32(&text, f);
-    return strtod(text.s, NULL);
-}
+#include <string.h>
 
 /* What the command line left open is as the network says, else as most people would. */
 static void session_defaults(Arena *a, CliOptions *o, const Recipe *r, const DtTraining *t)
 {
     o->batch = o->batch > 0 ? o->batch : t->batch > 0 ? t->batch : 128;
-    o->lr = o->lr > 0 ? o->lr : t->lr > 0 ? session_decimal(a, t->lr) : 0.1;
     if (!cli_given(o, "epochs"))
         o->epochs = !recipe_trains(r) ? 0 : t->epochs > 0 ? t->epochs : 10;
-    if (!cli_given(o, "momentum"))
-        o->momentum = t->momentum > 0 ? session_decimal(a, t->momentum) : 0.9;
-    if (!cli_given(o, "weight-decay"))
-        o->weight_decay = session_decimal(a, t->weight_decay);
-    if (!cli_given(o, "nesterov"))
-        o->nesterov = t->nesterov;
+    if (!cli_given(o, "label-smoothing"))
+        o->label_smoothing = cli_decimal(a, t->label_smoothing);
+    if (!cli_given(o, "eval-batch"))
+        o->eval_batch = t->eval_batch;
     if (o->schedule == NULL)
         o->schedule = t->schedule != NULL ? t->schedule : "cosine";
+    if (!cli_given(o, "warmup")) { /* one-cycle has its own; a short run is not all warm-up */
+        o->warmup = strncmp(o->schedule, "one-cycle", strlen("one-cycle")) == 0 ? 0 : cli_decimal(a, t->warmup);
+        o->warmup = o->warmup < (double)o->epochs ? o->warmup : 0;
+    }
     if (o->dataset == NULL)
         o->dataset = t->data;
 }
@@ -45,16 +38,46 @@ static bool session_check_epochs(Session *s)
     return false;
 }
 
+/* The network with what the options say of its training. */
+static const DtModel *session_model(Session *s, const DtModel *model)
+{
+    DtModel *own = ARENA_NEW(&s->arena, DtModel);
+    if (!cli_given(&s->opt, "label-smoothing"))
+        return model;
+    *own = *model;
+    own->training.label_smoothing = (float)s->opt.label_smoothing;
+    return own;
+}
+
+/* --teacher. False: reported. */
+static bool session_teacher(Session *s, const DtModel *model)
+{
+    const char *net = s->opt.teacher_net;
+    s->distill = (Distillation){ .weight = s->opt.distill_weight, .temperature = s->opt.temperature };
+    if (s->opt.teacher == NULL && net != NULL) {
+        diag_error(&s->diag, cli_place(&s->opt, "teacher-net", 0),
+                   "--teacher-net: expected --teacher FILE beside it, with the weights, found none");
+        return false;
+    }
+    if (s->opt.teacher != NULL)
+        s->distill.teacher = net != NULL ? frontend_find(&s->arena, &s->diag, net) : model;
+    return s->opt.teacher == NULL || s->distill.teacher != NULL;
+}
+
 bool session_open(Session *s, const DtModel *model)
 {
     s->model = model;
     if (!cli_read_recipe(&s->arena, &s->diag, &s->opt))
         return false;
     cli_recipe_defaults(&s->opt);
-    if (!cli_recipe(&s->arena, &s->diag, &s->opt, &s->recipe))
+    if (!cli_recipe(&s->arena, &s->diag, &s->opt, &s->recipe) || !session_resize(s))
         return false;
+    model = s->model;
     session_defaults(&s->arena, &s->opt, &s->recipe, &model->training);
-    s->optimizer = (OptimizerConfig){ s->opt.momentum, s->opt.weight_decay, s->opt.nesterov };
+    if (!cli_optimizer(&s->arena, &s->diag, &s->opt, &model->training, &s->optimizer) || !session_teacher(s, model))
+        return false;
+    s->model = session_model(s, model);
+    s->use_averages = s->opt.averaged;
     s->clamped = s->opt.clamped;
     return session_check_epochs(s) && cli_moment(&s->diag, &s->opt, &s->moment);
 }
@@ -79,7 +102,9 @@ StepKind session_step(const CliOptions *o)
 
 Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
 {
-    Graph *g = frontend_build(&s->arena, &s->diag, s->model, s->opt.batch, step);
+    int64_t        batch;
+    const DtModel *model = session_sized(s, step, &batch);
+    Graph         *g = frontend_build_distilled(&s->arena, &s->diag, model, batch, step, &s->distill);
     if (g == NULL)
         return NULL;
     Arena   scratch = arena_new("pass");
@@ -92,6 +117,7 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
         .moment = s->moment,
         .clamped = s->clamped,
         .optimizer = &s->optimizer,
+        .use_averages = s->use_averages,
         .target = cli_target(s->opt.backend),
         .int8_forward = str_eq(s->opt.forward, "int8"),
         .keep = &s->arena,
@@ -143,8 +169,12 @@ LoadedProgram session_load(Session *s, StepKind step)
 {
     Program *p = session_program(s, step, true, NULL);
     bool     plan = s->gpu != NULL && s->gpu->t->runs_source; /* where bits are checked, the plan is, too */
-    bool     ok = p != NULL && session_fits(s, step, p) && (!plan || program_check(&s->diag, p));
-    int32_t  index = ok ? exec_add(s->exec, p) : -1;
+    if (p != NULL && s->sizes != NULL) {
+        vec_push(&s->arena, s->sizes, p);
+        return (LoadedProgram){ s->exec, p, s->sizes->len - 1 };
+    }
+    bool    ok = p != NULL && session_fits(s, step, p) && (!plan || program_check(&s->diag, p));
+    int32_t index = ok ? exec_add(s->exec, p) : -1;
     return (LoadedProgram){ s->exec, index >= 0 ? p : NULL, index };
 }
 

@@ -8,49 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-Normalise session_normalise(const DtModel *m)
-{
-    Normalise n;
-    memcpy(n.mean, m->mean, sizeof(n.mean));
-    memcpy(n.std, m->std, sizeof(n.std));
-    return n;
-}
-
-Dataset *session_data(Session *s)
-{
-    if (s->opt.dataset == NULL) {
-        diag_error(&s->diag, LOC_NONE,
-                   "--dataset: expected the name of a data set, found none: network '%s' does not say one",
-                   s->model->name);
-        diag_help(&s->diag,
-                  "add --dataset mnist or --dataset cifar10, or .training = { .data = \"mnist\" } to the network");
-        return NULL;
-    }
-    if (s->opt.data == NULL) {
-        diag_error(&s->diag, LOC_NONE, "--data: expected the directory that holds %s, found no such option",
-                   s->opt.dataset);
-        diag_help(&s->diag, "add --data DIR; a part of mnist lies in data/mnist-small of Detent's source");
-        return NULL;
-    }
-    Dataset *data = dataset_open(&s->arena, &s->diag, s->opt.dataset, s->opt.data);
-    if (data == NULL)
-        return NULL;
-    const int *image = s->model->image;
-    if (data->c != image[0] || data->h != image[1] || data->w != image[2]) {
-        diag_error(&s->diag, LOC_NONE, "%s: the network expects images of %dx%dx%d, %s has %dx%dx%d", s->model->name,
-                   image[0], image[1], image[2], data->name, data->c, data->h, data->w);
-        diag_help(&s->diag, "choose another --dataset, or change .image of the network");
-        return NULL;
-    }
-    if (data->classes != s->model->classes) {
-        diag_error(&s->diag, LOC_NONE, "%s: the network has %d classes, %s has %d", s->model->name, s->model->classes,
-                   data->name, data->classes);
-        diag_help(&s->diag, "choose another --dataset, or change .classes of the network");
-        return NULL;
-    }
-    return data;
-}
-
 /* "lsq w4a4", "float": what a person calls the recipe, and the name of the run. */
 static const char *train_name(Session *s, char between)
 {
@@ -64,23 +21,39 @@ static const char *train_command(const Session *s, Arena *a, const char *word, c
     return arena_printf(a, "%s %s%s%s", s->program, word, own || net == NULL ? "" : " ", own || net == NULL ? "" : net);
 }
 
-/* Accuracy, place, and what to try next. */
+/* "97.00 %", "38.20 dB" */
+static const char *train_score(Arena *a, Measure m, double value)
+{
+    const MeasureInfo *info = &measure_infos[m];
+    return arena_printf(a, "%.*f%s%s", info->decimals, value, m == MEASURE_TOP1 ? " " : "", info->unit);
+}
+
+/* "test accuracy 97.00 % (best 97.20 % in epoch 3), 12.3 s" */
+static void train_say_scores(Session *s, const TrainResult *r)
+{
+    Arena      *a = &s->arena;
+    const char *name = r->score == MEASURE_TOP1 ? "accuracy" : measure_infos[r->score].text;
+    const char *now = train_score(a, r->score, r->test.ok ? r->test.measure[r->score] : r->best_score);
+    if (s->opt.epochs == 0)
+        log_info("test %s %s without training, %.1f s", name, now, r->seconds);
+    else if (r->best_epoch > 0)
+        log_info("test %s %s (best %s in epoch %lld), %.1f s", name, now, train_score(a, r->score, r->best_score),
+                 (long long)r->best_epoch, r->seconds);
+    if (r->clamped.ok)
+        log_info("clipped and not rounded: %s", train_score(a, r->score, r->clamped.measure[r->score]));
+}
+
+/* Scores, place, and what to try next. */
 static void train_say_end(Session *s, const TrainResult *r, const char *net)
 {
     Arena *a = &s->arena;
     if (r->dir == NULL || (r->status != TRAIN_DONE && r->status != TRAIN_INTERRUPTED))
         return;
-    bool over = r->status == TRAIN_DONE && r->epoch >= s->opt.epochs;
-    bool tested = r->best_epoch > 0 || (over && s->opt.epochs == 0);
-    if (over && s->opt.epochs == 0)
-        log_info("test accuracy %.2f %% without training, %.1f s", r->best_top1, r->seconds);
-    else if (over && tested)
-        log_info("test accuracy %.2f %% (best %.2f %% in epoch %lld), %.1f s", r->tested ? r->test_top1 : r->best_top1,
-                 r->best_top1, (long long)r->best_epoch, r->seconds);
-    if (over && r->clamped)
-        log_info("clipped and not rounded: %.2f %%", r->test_top1_clamped);
-    log_info("the run lies in %s: " RUN_CSV ", " RUN_LOG ", %s", r->dir, tested ? RUN_BEST : RUN_LAST);
-    if (!over)
+    if (r->over)
+        train_say_scores(s, r);
+    log_info("the run lies in %s: " RUN_CSV ", " RUN_LOG ", %s", r->dir,
+             r->best_epoch > 0 || (r->over && s->opt.epochs == 0) ? RUN_BEST : RUN_LAST);
+    if (!r->over)
         log_info("go on with: %s --resume %s", train_command(s, a, "train", NULL), r->dir);
     else if (session_needs_init(s))
         log_info("next: %s --resume %s", train_command(s, a, "eval", NULL), r->dir);
@@ -105,15 +78,19 @@ static const char *train_net(Session *s, const StrList *rest)
 static bool train_config(Session *s, TrainConfig *c)
 {
     *c = (TrainConfig){
-        .id = { s->model->name, s->recipe.method, session_recipe_text(s), s->opt.dataset, s->opt.batch, s->opt.seed },
+        .id = { s->model->name, s->recipe.method, session_recipe_text(s), s->opt.dataset, s->opt.batch, s->opt.seed,
+                session_sizes_text(s) },
         .classes = s->model->classes,
         .normalise = session_normalise(s->model),
         .schedule = { .lr = s->opt.lr, .epochs = s->opt.epochs, .warmup_epochs = s->opt.warmup },
-        .no_augment = s->opt.no_augment,
+        .ssim = session_ssim(s),
         .max_steps = s->opt.max_steps,
         .save_every = s->opt.save_every,
         .log_every = s->opt.log_every,
         .eval_every = s->opt.eval_every,
+        .patience = s->opt.patience,
+        .keep_every = s->opt.keep_every,
+        .keep = s->opt.keep,
         .inspect_every = s->opt.inspect_every,
         .exp = s->opt.exp != NULL ? s->opt.exp : train_name(s, '-'),
         .out = s->opt.out,
@@ -125,7 +102,7 @@ static bool train_config(Session *s, TrainConfig *c)
     if (!schedule_parse(&s->diag, s->opt.schedule, &c->schedule) || !schedule_check(&s->diag, &c->schedule))
         return false;
     c->data = session_data(s);
-    if (c->data == NULL)
+    if (c->data == NULL || !session_augment(s, &c->augment))
         return false;
     recipe_check_epochs(&s->recipe, &s->diag, (double)s->opt.epochs);
     double start = time_now_s();
@@ -206,8 +183,28 @@ bool session_adopt(Session *s, const char *file)
         diag_help(&s->diag, "leave these options out: the checkpoint says them itself");
         ok = false;
     }
+    ok = ok && session_sizes_adopt(s, f != NULL ? st_meta(f, CHECKPOINT_SIZES) : NULL);
     arena_free(&scratch);
     return ok;
+}
+
+/* "accuracy 97.00 % (4850 of 5000), loss 0.1234", "PSNR 38.20 dB, SSIM 0.9500, loss 0.0012 (20 pictures);
+ * before: PSNR 35.10 dB, SSIM 0.8800" */
+static void eval_say(Session *s, const EvalResult *r)
+{
+    Str line = str_new(&s->arena);
+    for (int32_t m = 0; m < MEASURE_COUNT; m++)
+        if (r->measured[m] && m != MEASURE_TOP1) {
+            str_add(&line, ", ");
+            measure_say(&line, (Measure)m, r->measure[m]);
+        }
+    const char *others = line.len > 0 ? line.s : "";
+    if (r->measured[MEASURE_TOP1])
+        fprintf(s->out, "accuracy %.2f %% (%lld of %lld)%s, loss %.4f\n", r->measure[MEASURE_TOP1],
+                (long long)eval_correct(r), (long long)r->samples, others, r->loss);
+    else
+        fprintf(s->out, "%s, loss %.6g (%lld pictures); before: PSNR %.2f dB, SSIM %.4f\n", others + 2, r->loss,
+                (long long)r->samples, r->input[MEASURE_PSNR], r->input[MEASURE_SSIM]);
 }
 
 int command_eval(Session *s, const StrList *rest)
@@ -226,6 +223,7 @@ int command_eval(Session *s, const StrList *rest)
         .data = session_data(s),
         .classes = s->model->classes,
         .normalise = session_normalise(s->model),
+        .ssim = session_ssim(s),
         .checkpoint = file,
         .progress = s->opt.quiet ? NULL : stderr,
     };
@@ -238,8 +236,7 @@ int command_eval(Session *s, const StrList *rest)
     EvalResult r = eval_run(&s->arena, &s->diag, &c);
     if (!r.ok)
         return EXIT_MISTAKE;
-    fprintf(s->out, "accuracy %.2f %% (%lld of %lld), loss %.4f\n", r.top1, (long long)r.correct, (long long)r.samples,
-            r.loss);
+    eval_say(s, &r);
     return EXIT_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "runtime/runtime_impl.h"
 
 #include <math.h>
+#include <string.h>
 
 static const char *const kind_names[] = {
     [CALIBRATE_NONE] = "none", [CALIBRATE_MAX] = "max",         [CALIBRATE_PERCENTILE] = "percentile",
@@ -66,15 +67,22 @@ static Range range_of(const Site *s, const Histogram *h)
     return calibrate_range(h, &(RangeQuery){ q->kind, q->percentile, q->lo, q->hi, q->affine });
 }
 
-/* A weight is seen whole: its ranges can be found at once, group by group. */
+/* A weight is seen whole: its ranges can be found at once, group by group. A group of outputs lies in as many pieces as
+ * there are indices before the outputs' dimension. */
 static void site_weight(Site *s)
 {
-    int64_t each = s->seen->elems / s->q->steps;
+    int64_t each = s->seen->elems / s->q->steps, pieces = 1;
+    for (int32_t d = 0; d < s->q->axis && s->q->steps > 1; d++)
+        pieces *= s->seen->dim[d];
+    const int64_t piece = each / pieces;
     s->blank = true;
     for (int64_t g = 0; g < s->q->steps; g++) {
         Arena      scratch = arena_new("histogram");
         Histogram *h = histogram_new(&scratch);
-        histogram_add(h, s->now + g * each, each);
+        float     *own = pieces > 1 ? ARENA_ARRAY(&scratch, float, each) : NULL;
+        for (int64_t p = 0; own != NULL && p < pieces; p++)
+            memcpy(own + p * piece, s->now + (p * s->q->steps + g) * piece, sizeof(float) * (size_t)piece);
+        histogram_add(h, own != NULL ? own : s->now + g * each, each);
         s->range[g] = range_of(s, h);
         s->skipped += histogram_skipped(h);
         s->blank &= histogram_is_blank(h);
@@ -190,7 +198,7 @@ static bool find_sites(Calibration *k)
 static bool open_data(Calibration *k)
 {
     const CalibrateConfig *c = k->c;
-    if (!batch_inputs(k->a, k->d, c->observe, c->data, c->classes, false, &k->in))
+    if (!batch_inputs(k->d, c->observe, c->data, SPLIT_TRAIN, c->classes, false, &k->in))
         return false;
     k->loader = loader_new(k->a, k->d,
                            (LoaderConfig){ .data = c->data,
@@ -209,9 +217,8 @@ static bool open_data(Calibration *k)
 static bool observe_batch(Calibration *k, bool first)
 {
     const LoadedProgram p = k->c->observe;
-    (void)batch_next(k->loader, &k->in);
-    int64_t number = exec_submit(p.exec, p.index);
-    bool    ok = number >= 0;
+    int64_t             number = batch_next(k->loader, &k->in) > 0 ? exec_submit(p.exec, p.index) : -1;
+    bool                ok = number >= 0;
     for (int32_t i = 0; ok && i < k->n; i++) {
         k->sites[i].now = exec_output(p.exec, p.index, k->sites[i].seen, number);
         ok = k->sites[i].now != NULL;

@@ -52,6 +52,7 @@ typedef struct QuantSite {
     const char   *name, *layer, *role; /* "s0.b0.conv1.input"; "s0.b0.conv1"; "weight" or "act" */
     int32_t       bits;
     int64_t       lo, hi, steps;
+    int32_t       axis;  /* of a weight: the dimension of its outputs (1: a transposed convolution) */
     int64_t       elems; /* of what it quantizes, in a batch */
     bool          affine;
     const char   *step, *offset, *min, *max; /* leaves that the range goes to; NULL: none such */

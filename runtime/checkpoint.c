@@ -42,6 +42,18 @@ static void put_double(Writer *w, const char *key, double v)
     put(w, key, arena_printf(w->a, "%.17g", v));
 }
 
+/* Up to the last that is not 0. */
+static void put_LossSums(Writer *w, const char *key, LossSums v)
+{
+    Str     s = str_new(w->a);
+    int32_t n = TRAIN_MAX_PARTS;
+    while (n > 0 && v.of[n - 1] == 0)
+        n--;
+    for (int32_t i = 0; i < n; i++)
+        str_printf(&s, "%s%.17g", i ? " " : "", v.of[i]);
+    put(w, key, n > 0 ? s.s : "");
+}
+
 static bool get_int64_t(const char *text, int64_t *out)
 {
     char *end;
@@ -57,11 +69,39 @@ static bool get_double(const char *text, double *out)
     return end != text && *end == 0 && isfinite(*out);
 }
 
+static bool get_LossSums(const char *text, LossSums *out)
+{
+    *out = (LossSums){ { 0 } };
+    for (int32_t i = 0; *text; i++) {
+        char *end = NULL;
+        if (i == TRAIN_MAX_PARTS)
+            return false;
+        out->of[i] = strtod(text, &end);
+        if (end == text || !isfinite(out->of[i]))
+            return false;
+        text = end + strspn(end, " ");
+    }
+    return true;
+}
+
+/* The text of a field; files of earlier versions have other names, or say nothing where there was nothing to say. */
+static const char *state_text(const StFile *f, const char *name)
+{
+    static const struct {
+        const char *name, *before, *absent;
+    } older[] = { { "best_score", "best_top1", NULL }, { "epoch_parts", NULL, "" }, { "row_parts", NULL, "" } };
+    const char *text = st_meta(f, name);
+    for (int32_t i = 0; i < DT_COUNT(older) && !text; i++)
+        if (str_eq(older[i].name, name))
+            return older[i].before ? st_meta(f, older[i].before) : older[i].absent;
+    return text;
+}
+
 static bool read_state(Diag *d, const char *path, const StFile *f, TrainState *s)
 {
 #define X(type, name)                                                                                                  \
     {                                                                                                                  \
-        const char *text = st_meta(f, #name);                                                                          \
+        const char *text = state_text(f, #name);                                                                       \
         if (!text || !get_##type(text, &s->name)) {                                                                    \
             diag_error(d, LOC_NONE, "checkpoint: %s: its position has no usable \"" #name "\": %s", path,              \
                        text ? text : "missing");                                                                       \
@@ -83,13 +123,16 @@ static bool check_identity(Arena *a, Diag *d, const char *path, const StFile *f,
         { "dataset", id->dataset },
         { "batch", arena_printf(a, "%" PRId64, id->batch) },
         { "seed", arena_printf(a, "%" PRIu64, id->seed) },
+        { CHECKPOINT_SIZES, id->sizes ? id->sizes : "" },
     };
     Str differ = str_new(a);
     for (int32_t i = 0; i < DT_COUNT(want); i++) {
         const char *found = st_meta(f, want[i].key);
+        if (!found && str_eq(want[i].key, CHECKPOINT_SIZES)) /* an earlier version: the network's own */
+            found = "";
         if (!found || !str_eq(found, want[i].value))
-            str_printf(&differ, "%s%s is %s here and %s there", differ.len ? ", " : "", want[i].key, want[i].value,
-                       found ? found : "not known");
+            str_printf(&differ, "%s%s is %s here and %s there", differ.len ? ", " : "", want[i].key,
+                       *want[i].value ? want[i].value : "none", found ? *found ? found : "none" : "not known");
     }
     if (differ.len == 0)
         return true;
@@ -103,6 +146,17 @@ static bool check_identity(Arena *a, Diag *d, const char *path, const StFile *f,
 static bool is_kept(const ProgTensor *t)
 {
     return t->kind == TENSOR_PARAM || t->kind == TENSOR_STATE;
+}
+
+static int64_t count_params(const Program *p)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < p->n_tensors; i++) {
+        const ProgTensor *t = &p->tensors[i];
+        if (t->kind == TENSOR_PARAM && !str_eq(t->group, "step") && !str_eq(t->group, "offset"))
+            n += t->elems;
+    }
+    return n;
 }
 
 bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const TrainState *s, LoadedProgram p,
@@ -119,6 +173,8 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
     put(&w, "dataset", id->dataset);
     put_int64_t(&w, "batch", id->batch);
     put(&w, "seed", arena_printf(&scratch, "%" PRIu64, id->seed));
+    put(&w, CHECKPOINT_SIZES, id->sizes);
+    put_int64_t(&w, CHECKPOINT_PARAMS, count_params(p.program));
 #define X(type, name) put_##type(&w, #name, s->name);
     TRAIN_STATE_FIELDS(X)
 #undef X
@@ -147,16 +203,17 @@ bool checkpoint_save(Diag *d, const char *path, const RunIdentity *id, const Tra
 typedef struct Mode {
     bool need_states; /* else those that the file lacks keep their values */
     bool need_ranges; /* what quantizers keep */
-    bool take_velocities;
+    bool take_run;    /* what only the run that it is of has a use for */
+    bool averages;    /* NAME comes from NAME.ema, where the file has it */
     bool refuse_unknown, warn_unknown;
 } Mode;
 
 typedef enum ModeId { MODE_RESUME, MODE_LOAD, MODE_INIT } ModeId;
 
 static const Mode modes[] = {
-    [MODE_RESUME] = { .need_states = true, .need_ranges = true, .take_velocities = true, .refuse_unknown = true },
-    [MODE_LOAD] = { .need_states = true, .need_ranges = true, .take_velocities = true },
-    [MODE_INIT] = { .warn_unknown = true },
+    [MODE_RESUME] = { .need_states = true, .need_ranges = true, .take_run = true, .refuse_unknown = true },
+    [MODE_LOAD] = { .need_states = true, .need_ranges = true, .take_run = true, .averages = true },
+    [MODE_INIT] = { .averages = true, .warn_unknown = true },
 };
 
 /* A load in progress: sources[i] is the file's tensor for the program's tensor i, or -1. */
@@ -181,9 +238,14 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && memcmp(text + n - m, end, m) == 0;
 }
 
-static bool is_velocity(const ProgTensor *t)
+bool checkpoint_is_of_run(const char *name)
 {
-    return t->kind == TENSOR_STATE && ends_with(t->name, CHECKPOINT_VELOCITY);
+    static const char *const patterns[] = { "*.velocity", "*.moment1", "*.moment2", "*.delta2",    "*.seen1",
+                                            "*.seen2",    "*.grad",    "*.ema",     "ema:updates", "teacher:*" };
+    for (int32_t i = 0; i < DT_COUNT(patterns); i++)
+        if (str_glob(patterns[i], name))
+            return true;
+    return false;
 }
 
 /* What a quantizer keeps: the params are groups of the optimizer, the states have names (quantizing_leaf). */
@@ -287,6 +349,14 @@ static bool check_numbers(Load *l)
     return true;
 }
 
+/* The file's tensor for the program's; -1: none. */
+static int32_t source_of(const Load *l, const ProgTensor *t)
+{
+    int32_t average =
+        l->mode.averages ? strmap_get(&l->by_name, arena_printf(l->a, "%s" CHECKPOINT_AVERAGE, t->name)) : -1;
+    return average >= 0 ? average : strmap_get(&l->by_name, t->name);
+}
+
 static bool find_sources(Load *l)
 {
     const Program *p = l->p.program;
@@ -298,11 +368,12 @@ static bool find_sources(Load *l)
         l->sources[i] = -1;
         if (!is_kept(t))
             continue;
-        int32_t k = strmap_get(&l->by_name, t->name);
-        if (k >= 0)
-            l->used[k] = true;
+        const bool of_run = t->kind == TENSOR_STATE && checkpoint_is_of_run(t->name);
+        int32_t    k = source_of(l, t), same = strmap_get(&l->by_name, t->name);
+        if (same >= 0)
+            l->used[same] = true;
         l->ranges += is_range(t);
-        if ((is_velocity(t) && !l->mode.take_velocities) || (is_range(t) && !l->take_ranges))
+        if ((of_run && !l->mode.take_run) || (is_range(t) && !l->take_ranges))
             k = -1;
         else if (k < 0 && (is_range(t) ? l->mode.need_ranges : t->kind == TENSOR_PARAM || l->mode.need_states))
             missing[n_missing++] = t->name;
@@ -328,8 +399,7 @@ static bool check_unknown(Load *l)
 {
     Listing list = { .text = str_new(l->a), .between = ", ", .most = MAX_LISTED };
     for (int32_t k = 0; k < l->f->tensors.len; k++)
-        if (!l->used[k] && !is_host(l->names[k]) &&
-            !(l->mode.warn_unknown && ends_with(l->names[k], CHECKPOINT_VELOCITY)))
+        if (!l->used[k] && !is_host(l->names[k]) && !(l->mode.warn_unknown && checkpoint_is_of_run(l->names[k])))
             listing_add(&list, l->names[k]);
     const char *text = listing_end(&list);
     if (list.n && l->mode.refuse_unknown)
@@ -368,6 +438,47 @@ static Load load_new(Arena *a, Diag *d, const char *path, const StFile *f, Loade
         strmap_put(&l.by_name, l.names[k], k);
     }
     return l;
+}
+
+/* ---- Names of classes ------------------------------------------------------------------------------------------ */
+
+#define CLASSES CHECKPOINT_HOST "classes" /* one a line */
+
+void checkpoint_name_classes(Arena *a, const Dataset *data, HostTensors *out)
+{
+    Str  text = str_new(a);
+    bool named = false;
+    for (int32_t i = 0; i < dataset_classes(data); i++) {
+        const char *name = dataset_class(data, i);
+        named |= !str_eq(name, arena_printf(a, "%d", i));
+        str_printf(&text, "%s\n", name);
+    }
+    const int64_t bytes = (int64_t)text.len;
+    if (named)
+        vec_push(a, out,
+                 (StTensor){ .name = CLASSES,
+                             .dtype = DTYPE_U8,
+                             .rank = 1,
+                             .dim = { bytes },
+                             .elems = bytes,
+                             .bytes = bytes,
+                             .data = text.s });
+}
+
+const char **checkpoint_classes(Arena *a, const StFile *f, int32_t classes)
+{
+    const int32_t   k = st_find(f, CLASSES);
+    const StTensor *t = k >= 0 ? &f->tensors.at[k] : NULL;
+    if (!t || t->dtype != DTYPE_U8 || t->bytes == 0)
+        return NULL;
+    char        *text = arena_strndup(a, t->data, (size_t)t->bytes);
+    const char **names = ARENA_ARRAY(a, const char *, classes);
+    int32_t      n = 0;
+    for (char *end; n < classes && (end = strchr(text, '\n')); text = end + 1) {
+        *end = 0;
+        names[n++] = text;
+    }
+    return n == classes ? names : NULL;
 }
 
 /* ---- The three ways to load ------------------------------------------------------------------------------------ */

@@ -3,18 +3,22 @@
  *   file    records
  *   record  u64 length, u32 crc of the length, data, u32 crc of the data      (little-endian; crc32c, masked)
  *   data    protobuf Event { 1: double wall_time, 2: int64 step, 3: string file_version, 5: Summary }
- *           Summary { 1: repeated Value { 1: string tag, 2: float simple_value } }
+ *           Summary { 1: repeated Value { 1: string tag, 2: float simple_value | 4: Image | 5: HistogramProto } }
+ *           Image { 1: int32 height, 2: width, 3: colorspace, 4: bytes encoded }
+ *           HistogramProto { 1: double min, 2: max, 3: num, 4: sum, 5: sum_squares,
+ *                            6: repeated double bucket_limit, 7: bucket }
  *
- * The file is a function of metrics.jsonl and is written anew from it, so checkpoints know nothing of it, and a resumed
- * run leaves the same bytes as one that never stopped. That is also why wall_time is no time: it is the step, in
- * seconds.
+ * The file is a function of metrics.jsonl and of the pictures of a run, and is written anew from it, so checkpoints
+ * know nothing of it, and a resumed run leaves the same bytes as one that never stopped. That is also why wall_time is
+ * no time: it is the step, in seconds.
  *
  * It is replaced at the end of each epoch. TensorBoard's default reader keeps the old file open; to watch a run while
  * it trains, start TensorBoard with --load_fast=false.
  *
- * Five fields of protobuf are written by hand: a library for them would be the larger part.
+ * These fields of protobuf are written by hand: a library for them would be the larger part.
  *
  * Tested by tests/unit/test_events.c. */
+#include "runtime/kept_pictures.h"
 #include "runtime/runtime_impl.h"
 
 #include <float.h>
@@ -51,7 +55,17 @@ static uint32_t masked_crc(const char *data, size_t len)
 
 typedef enum Wire { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 } Wire;
 enum { EVENT_WALL_TIME = 1, EVENT_STEP = 2, EVENT_FILE_VERSION = 3, EVENT_SUMMARY = 5 };
-enum { SUMMARY_VALUE = 1, VALUE_TAG = 1, VALUE_SIMPLE = 2 };
+enum { SUMMARY_VALUE = 1, VALUE_TAG = 1, VALUE_SIMPLE = 2, VALUE_IMAGE = 4, VALUE_HISTOGRAM = 5 };
+enum { IMAGE_HEIGHT = 1, IMAGE_WIDTH = 2, IMAGE_COLOURS = 3, IMAGE_ENCODED = 4 };
+enum {
+    HISTOGRAM_MIN = 1,
+    HISTOGRAM_MAX,
+    HISTOGRAM_NUM,
+    HISTOGRAM_SUM,
+    HISTOGRAM_SQUARES,
+    HISTOGRAM_LIMITS,
+    HISTOGRAM_COUNTS
+};
 
 static void add_fixed(Str *s, uint64_t x, int32_t bytes)
 {
@@ -87,15 +101,30 @@ static void add_record(Str *out, const Str *data)
     add_fixed(out, masked_crc(data->s, data->len), 4);
 }
 
+static void add_f64(Str *s, double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    add_fixed(s, bits, 8);
+}
+
+static void add_double(Str *s, int32_t field, double x)
+{
+    add_key(s, field, WIRE_64);
+    add_f64(s, x);
+}
+
+static void add_int(Str *s, int32_t field, int64_t x)
+{
+    add_key(s, field, WIRE_VARINT);
+    add_varint(s, (uint64_t)x);
+}
+
 /* What every event begins with. */
 static Str event_new(Arena *a, int64_t step)
 {
-    Str      event = str_new(a);
-    double   wall_time = (double)step; /* seconds; no clock: the same run gives the same bytes */
-    uint64_t bits;
-    memcpy(&bits, &wall_time, sizeof bits);
-    add_key(&event, EVENT_WALL_TIME, WIRE_64);
-    add_fixed(&event, bits, 8);
+    Str event = str_new(a);
+    add_double(&event, EVENT_WALL_TIME, (double)step); /* no clock: the same run gives the same bytes */
     add_key(&event, EVENT_STEP, WIRE_VARINT);
     add_varint(&event, (uint64_t)step);
     return event;
@@ -120,23 +149,115 @@ static void add_scalar(Arena *a, Str *summary, const char *tag, float x)
     add_bytes(summary, SUMMARY_VALUE, value.s, value.len);
 }
 
+/* A value that is a message of its own. */
+static void add_value_message(Arena *a, Str *summary, const char *tag, int32_t field, const Str *message)
+{
+    Str value = str_new(a);
+    add_bytes(&value, VALUE_TAG, tag, strlen(tag));
+    add_bytes(&value, field, message->s, message->len);
+    add_bytes(summary, SUMMARY_VALUE, value.s, value.len);
+}
+
+static void add_event(Arena *a, Str *out, int64_t step, const Str *summary)
+{
+    Str event = event_new(a, step);
+    if (summary->len == 0)
+        return;
+    add_bytes(&event, EVENT_SUMMARY, summary->s, summary->len);
+    add_record(out, &event);
+}
+
+/* ---- Histograms ------------------------------------------------------------------------------------------------ */
+
+/* {"min":-1,"max":1,"sum":0.5,"squares":2,"counts":[1,0,4]}: counts of equal parts of the range. False: it is none. */
+static bool add_histogram(Arena *a, Str *summary, const char *tag, const json_t *of)
+{
+    static const char *const keys[] = { "min", "max", "sum", "squares" };
+    double                   x[DT_COUNT(keys)], num = 0;
+    const json_t            *counts = json_object_get(of, "counts");
+    const size_t             n = json_array_size(counts);
+    Str                      h = str_new(a), limits = str_new(a), buckets = str_new(a);
+    for (int32_t i = 0; i < DT_COUNT(keys); i++) {
+        if (!json_is_number(json_object_get(of, keys[i])))
+            return false;
+        x[i] = json_number_value(json_object_get(of, keys[i]));
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *count = json_array_get(counts, i);
+        if (!json_is_integer(count) || json_integer_value(count) < 0)
+            return false;
+        num += (double)json_integer_value(count);
+        add_f64(&limits, i + 1 < n ? x[0] + (x[1] - x[0]) * (double)(i + 1) / (double)n : x[1]);
+        add_f64(&buckets, (double)json_integer_value(count));
+    }
+    if (n == 0 || x[1] < x[0])
+        return false;
+    const double values[] = { x[0], x[1], num, x[2], x[3] };
+    for (int32_t i = 0; i < DT_COUNT(values); i++)
+        add_double(&h, HISTOGRAM_MIN + i, values[i]);
+    add_bytes(&h, HISTOGRAM_LIMITS, limits.s, limits.len);
+    add_bytes(&h, HISTOGRAM_COUNTS, buckets.s, buckets.len);
+    add_value_message(a, summary, tag, VALUE_HISTOGRAM, &h);
+    return true;
+}
+
+/* A row of weights_row.c: "weights" and "steps", histograms by name. */
+static bool add_histograms(Arena *a, Str *summary, const json_t *row)
+{
+    static const char *const groups[] = { "weights", "steps" };
+    bool                     ok = true;
+    for (int32_t i = 0; i < DT_COUNT(groups); i++) {
+        json_t     *group = json_object_get(row, groups[i]), *of;
+        const char *name;
+        ok = ok && (group == NULL || json_is_object(group));
+        json_object_foreach(group, name, of)
+        {
+            ok = ok && add_histogram(a, summary, arena_printf(a, "%s/%s", groups[i], name), of);
+        }
+    }
+    return ok;
+}
+
+/* ---- Pictures -------------------------------------------------------------------------------------------------- */
+
+static void add_picture(Arena *a, Str *summary, const char *tag, const RunPicture *p, int kind)
+{
+    Str image = str_new(a);
+    add_int(&image, IMAGE_HEIGHT, p->picture[kind].h);
+    add_int(&image, IMAGE_WIDTH, p->picture[kind].w);
+    add_int(&image, IMAGE_COLOURS, p->picture[kind].c);
+    add_bytes(&image, IMAGE_ENCODED, (const char *)p->png[kind], p->bytes[kind]);
+    add_value_message(a, summary, tag, VALUE_IMAGE, &image);
+}
+
+/* Those that the run keeps, of the step that made them. False: reported. */
+static bool add_pictures(Arena *a, Diag *d, Str *out, const char *dir)
+{
+    RunPictures pictures;
+    Str         summary = str_new(a);
+    bool        ok = pictures_load(a, d, dir, &pictures);
+    for (int32_t i = 0; ok && i < pictures.at.len; i++)
+        for (int kind = 0; kind < PICTURE_KINDS; kind++) {
+            const char *tag = arena_printf(a, "pictures/%d %s", i, picture_kind_names[kind]);
+            add_picture(a, &summary, tag, &pictures.at.at[i], kind);
+        }
+    add_event(a, out, pictures.step, &summary);
+    return ok;
+}
+
 /* ---- Rows ------------------------------------------------------------------------------------------------------ */
 
-/* What of which rows is shown. An epoch's mean over training would put a second point at a step into the curve. */
+/* Which numbers of which rows are shown, by how their keys begin, and what takes the place of that. An epoch's mean
+ * over training would put a second point at a step into the curve. */
 static const struct {
-    const char *kind, *key, *tag;
+    const char *kind, *start, *tag;
 } scalars[] = {
-    { "step", "train_loss", "train/loss" },
-    { "step", "train_top1", "train/top1" },
+    { "step", "train_", "train/" },
     { "step", "lr", "lr" },
-    { "epoch", "test_loss", "test/loss" },
-    { "epoch", "test_top1", "test/top1" },
-    { "epoch", "test_loss_clamped", "test/loss_clamped" },
-    { "epoch", "test_top1_clamped", "test/top1_clamped" },
+    { "epoch", "test_", "test/" },
     { "inspect", "convergence", "quant/convergence" },
-    { "inspect", "convergence_worst", "quant/convergence_worst" },
 };
-static const char *const kinds[] = { "step", "epoch", "inspect" };
+static const char *const kinds[] = { "step", "epoch", "inspect", "weights" };
 
 static bool              is_kind(const char *kind)
 {
@@ -169,31 +290,44 @@ static bool add_quantizers(Arena *a, Str *summary, json_t *quantizers)
         ok = ok && json_is_object(of);
         json_object_foreach(of, key, value)
         {
-            ok = ok && add_value(a, summary, arena_printf(a, "quant/%s/%s", name, key), value);
+            ok = ok && (str_eq(key, "bits") || /* it does not change */
+                        add_value(a, summary, arena_printf(a, "quant/%s/%s", name, key), value));
+        }
+    }
+    return ok;
+}
+
+static bool add_scalars(Arena *a, Str *summary, const char *kind, json_t *row)
+{
+    const char *key;
+    json_t     *value;
+    bool        ok = true;
+    json_object_foreach(row, key, value)
+    {
+        for (int32_t i = 0; i < DT_COUNT(scalars) && ok; i++) {
+            const size_t start = strlen(scalars[i].start);
+            if (str_eq(kind, scalars[i].kind) && strncmp(key, scalars[i].start, start) == 0)
+                ok = add_value(a, summary, arena_printf(a, "%s%s", scalars[i].tag, key + start), value);
         }
     }
     return ok;
 }
 
 /* One event with all scalars of a row; none when it has none. False: this is no row, and nothing was added. */
-static bool add_row(Arena *a, Str *out, const json_t *row)
+static bool add_row(Arena *a, Str *out, json_t *row)
 {
     const json_t *step = json_object_get(row, "step");
     const char   *kind = json_string_value(json_object_get(row, "kind"));
     if (!json_is_integer(step) || json_integer_value(step) < 0 || !is_kind(kind))
         return false;
     Str summary = str_new(a);
-    for (int32_t i = 0; i < DT_COUNT(scalars); i++)
-        if (str_eq(kind, scalars[i].kind) &&
-            !add_value(a, &summary, scalars[i].tag, json_object_get(row, scalars[i].key)))
-            return false;
+    if (!add_scalars(a, &summary, kind, row))
+        return false;
     if (str_eq(kind, "inspect") && !add_quantizers(a, &summary, json_object_get(row, "quantizers")))
         return false;
-    if (summary.len > 0) {
-        Str event = event_new(a, json_integer_value(step));
-        add_bytes(&event, EVENT_SUMMARY, summary.s, summary.len);
-        add_record(out, &event);
-    }
+    if (str_eq(kind, "weights") && !add_histograms(a, &summary, row))
+        return false;
+    add_event(a, out, json_integer_value(step), &summary);
     return true;
 }
 
@@ -241,7 +375,8 @@ bool events_write(Diag *d, const char *dir)
     if (ok) {
         add_version(&a, &out);
         bad = add_rows(&out, text, len);
-        ok = file_write_atomic(&quiet, arena_printf(&a, "%s/" RUN_EVENTS, dir), out.s, out.len);
+        ok = add_pictures(&a, &quiet, &out, dir) &&
+             file_write_atomic(&quiet, arena_printf(&a, "%s/" RUN_EVENTS, dir), out.s, out.len);
     }
     if (!ok && d)
         warn_failed(d, quiet.text.s);

@@ -135,7 +135,12 @@ int32_t exec_add(Exec *e, Program *p)
 
 int64_t exec_memory_needed(const Exec *e, const Program *p)
 {
-    return e->kind->needed(e, p);
+    return e->kind->needed(e, &p, 1);
+}
+
+int64_t exec_memory_needed_by(const Exec *e, const Program *const *p, int32_t n)
+{
+    return e->kind->needed(e, p, n);
 }
 
 int64_t exec_memory_available(const Exec *e)

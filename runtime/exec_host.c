@@ -90,12 +90,18 @@ static bool block_grow(HostExec *h, ArenaKind kind, int64_t bytes)
     return true;
 }
 
-static int64_t host_needed(const Exec *e, const Program *p)
+static int64_t host_needed(const Exec *e, const Program *const *p, int32_t n)
 {
     const HostExec *h = (const HostExec *)e;
-    int64_t         sum = block_len(p->bytes[ARENA_IO]);
-    for (ArenaKind k = ARENA_PARAM; k < ARENA_COUNT; k++)
-        sum += dt_max64(block_len(p->bytes[k]) - h->shared[k].bytes, 0);
+    int64_t         sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += block_len(p[i]->bytes[ARENA_IO]);
+    for (ArenaKind k = ARENA_PARAM; k < ARENA_COUNT; k++) {
+        int64_t most = 0;
+        for (int32_t i = 0; i < n; i++)
+            most = dt_max64(most, block_len(p[i]->bytes[k]));
+        sum += dt_max64(most - h->shared[k].bytes, 0);
+    }
     return sum;
 }
 

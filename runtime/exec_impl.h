@@ -15,8 +15,8 @@ typedef struct Loaded {
 } Loaded;
 
 typedef struct ExecKind {
-    bool gpu; /* which images it can run */
-    int64_t (*needed)(const Exec *e, const Program *p);
+    bool gpu;                                                             /* which images it can run */
+    int64_t (*needed)(const Exec *e, const Program *const *p, int32_t n); /* to add these */
     int64_t (*available)(const Exec *e);
     /* Memory and addresses. NULL: reported, and what was there still runs. The library calls are prepared already. */
     Loaded *(*load)(Exec *e, Program *p, void **prepared);

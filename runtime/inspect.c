@@ -4,7 +4,8 @@
  * rows of one run can be compared. A diagnosis after step D is one row of metrics.jsonl:
  *
  *   {"kind":"inspect","epoch":1,"step":D,"convergence":0.01,"convergence_worst":0.02,"quantizers":{"conv1.weight":
- *    {"step_min":0.01,"step_max":0.02,"clipped":0.001,"snr_db":20.5,"oscillating":0.002,"dead":0,"convergence":0.02}}}
+ *    {"bits":4,"step_min":0.01,"step_max":0.02,"clipped":0.001,"snr_db":20.5,"oscillating":0.002,"dead":0,
+ *     "convergence":0.02}}}
  *
  *   clipped      share of elements whose code left the range
  *   snr_db       10 log10(sum x^2 / sum (x - x^)^2); null: no error at all
@@ -43,8 +44,7 @@ struct Inspector {
     BatchInputs   in;
     Site         *sites;
     int32_t       n, n_weights;
-    float        *image; /* what is looked at */
-    int32_t      *label;
+    HostBatch     batch; /* what is looked at */
     int64_t       every;
     int64_t       held[BEFORE]; /* rising; 0: no codes */
     int64_t       seen;         /* step of the last diagnosis of this process; -1: none */
@@ -91,24 +91,32 @@ static void bind_site(Arena *a, Inspector *x, const QuantSite *q, Site *out)
         out->codes[k] = ARENA_ARRAY(a, int8_t, out->value->elems);
 }
 
-/* The first test images. */
-static bool load_batch(Trainer *t, Inspector *x)
+/* What is looked at: the first test images. Where pictures are tested in another size than they are trained in, the
+ * first training batch of epoch 0 as it is. */
+static Split looked_at(const Trainer *t, const ProgTensor *image)
+{
+    const Dataset *d = t->c->data;
+    bool same = dataset_height(d, SPLIT_TEST) == image->dim[2] && dataset_width(d, SPLIT_TEST) == image->dim[3];
+    return same ? SPLIT_TEST : SPLIT_TRAIN;
+}
+
+static bool load_batch(Trainer *t, Inspector *x, Split split)
 {
     const ProgTensor *image = x->in.image;
-    Loader           *l = loader_new(t->a, t->d,
-                                     (LoaderConfig){ .data = t->c->data,
-                                                     .split = SPLIT_TEST,
-                                                     .batch = (int32_t)image->dim[0],
-                                                     .nhwc = image->nhwc,
-                                                     .normalise = t->c->normalise });
+    Loader           *l = split == SPLIT_TRAIN ? train_loader(t, image, false)
+                                               : loader_new(t->a, t->d,
+                                                            (LoaderConfig){ .data = t->c->data,
+                                                                            .split = SPLIT_TEST,
+                                                                            .batch = (int32_t)image->dim[0],
+                                                                            .nhwc = image->nhwc,
+                                                                            .normalise = t->c->normalise });
     if (!l)
         return false;
-    x->image = ARENA_ARRAY(t->a, float, image->elems);
-    x->label = ARENA_ARRAY(t->a, int32_t, image->dim[0]);
+    x->batch = host_batch_new(t->a, &x->in);
     loader_start(l, 0, 0);
-    loader_next(l, x->image, x->label);
+    bool ok = loader_next(l, &x->batch.at) > 0;
     loader_free(l);
-    return true;
+    return ok;
 }
 
 bool inspector_new(Trainer *t)
@@ -120,7 +128,10 @@ bool inspector_new(Trainer *t)
     *x = (Inspector){ .p = c->inspect, .n = c->n_sites, .seen = -1, .mean = NAN, .worst = NAN };
     x->every = c->inspect_every > 0 ? c->inspect_every : t->schedule.steps_per_epoch;
     x->sites = ARENA_ARRAY(t->a, Site, x->n);
-    if (!batch_inputs(t->a, t->d, c->inspect, c->data, c->classes, false, &x->in) || !load_batch(t, x))
+    const ProgTensor *image = program_need(t->d, c->inspect.program, TENSOR_INPUT, "image", DTYPE_F32, -1, NULL);
+    const Split       split = image ? looked_at(t, image) : SPLIT_TEST;
+    if (!image || !batch_inputs(t->d, c->inspect, c->data, split, c->classes, false, &x->in) ||
+        !load_batch(t, x, split))
         return false;
     for (int32_t i = 0; i < x->n; i++)
         bind_site(t->a, x, &c->sites[i], &x->sites[i]);
@@ -130,13 +141,10 @@ bool inspector_new(Trainer *t)
 
 /* ---- Running --------------------------------------------------------------------------------------------------- */
 
-static bool run_on(const Inspector *x, const float *image, const int32_t *label)
+static bool run_on(const Inspector *x, const HostBatch *batch)
 {
-    const LoadedProgram p = x->p;
-    memcpy(exec_ptr(p.exec, p.index, x->in.image), image, sizeof(float) * (size_t)x->in.image->elems);
-    if (x->in.label)
-        memcpy(exec_ptr(p.exec, p.index, x->in.label), label, sizeof(int32_t) * (size_t)x->in.label->elems);
-    return exec_run(p.exec, p.index);
+    host_batch_put(batch, &x->in, exec_ptr);
+    return exec_run(x->p.exec, x->p.index);
 }
 
 /* An output in logical order; NULL: reported. */
@@ -154,11 +162,19 @@ static double read_one(const Inspector *x, const ProgTensor *t)
 
 /* ---- Codes of weights ------------------------------------------------------------------------------------------ */
 
+/* Which output of a weight element i belongs to. */
+static int64_t output_of(const Site *s, int64_t i)
+{
+    int64_t inner = 1;
+    for (int32_t d = s->q->axis + 1; d < s->value->rank; d++)
+        inner *= s->value->dim[d];
+    return i / inner % s->value->dim[s->q->axis];
+}
+
 /* Of element i: one step for all, or one for each output. */
 static double step_of(const Site *s, const float *steps, int64_t i)
 {
-    int64_t each = s->value->elems / s->value->dim[0];
-    return (double)steps[i / each * s->step->elems / s->value->dim[0]];
+    return (double)steps[output_of(s, i) * s->step->elems / s->value->dim[s->q->axis]];
 }
 
 static bool read_codes(Arena *a, const Inspector *x, const Site *s, int8_t *codes)
@@ -183,14 +199,14 @@ static double count_oscillating(const Inspector *x, const Site *s, const int8_t 
     return (double)n / (double)s->value->elems;
 }
 
-static double count_dead(const Site *s, const int8_t *codes)
+static double count_dead(Arena *a, const Site *s, const int8_t *codes)
 {
-    int64_t outputs = s->value->dim[0], each = s->value->elems / outputs, dead = 0;
-    for (int64_t o = 0; o < outputs; o++) {
-        bool zero = true;
-        for (int64_t i = 0; i < each && zero; i++)
-            zero = codes[o * each + i] == 0;
-        dead += zero;
+    int64_t outputs = s->value->dim[s->q->axis], dead = outputs;
+    bool   *alive = ARENA_ARRAY(a, bool, outputs);
+    for (int64_t i = 0; i < s->value->elems; i++) {
+        int64_t o = output_of(s, i);
+        dead -= codes[i] != 0 && !alive[o];
+        alive[o] |= codes[i] != 0;
     }
     return (double)dead;
 }
@@ -248,7 +264,7 @@ static Measures measure(Arena *a, const Inspector *x, const Site *s, const int8_
         m.snr_db = 10 * log10(signal / read_one(x, s->noise));
     if (s->value) {
         m.oscillating = count_oscillating(x, s, codes, step);
-        m.dead = count_dead(s, codes);
+        m.dead = count_dead(a, s, codes);
     }
     if (s->phi)
         m.convergence = measure_phi(a, x, s);
@@ -257,9 +273,9 @@ static Measures measure(Arena *a, const Inspector *x, const Site *s, const int8_
 
 /* ---- What is told ---------------------------------------------------------------------------------------------- */
 
-static void add_number(Str *s, const char *key, double x, bool first)
+static void add_number(Str *s, const char *key, double x)
 {
-    str_printf(s, "%s\"%s\":", first ? "" : ",", key);
+    str_printf(s, ",\"%s\":", key);
     if (isfinite(x))
         str_add_f32(s, (float)x);
     else
@@ -268,14 +284,12 @@ static void add_number(Str *s, const char *key, double x, bool first)
 
 static void row_site(Str *row, const Site *s, const Measures *m, bool first)
 {
-    bool begun = false;
-    str_printf(row, "%s\"%s\":{", first ? "" : ",", s->q->name);
+    str_printf(row, "%s\"%s\":{\"bits\":%d", first ? "" : ",", s->q->name, s->q->bits);
     for (int32_t i = 0; i < DT_COUNT(measures); i++) {
         double x = *(const double *)((const char *)m + measures[i].at);
         if (isnan(x))
             continue;
-        add_number(row, measures[i].key, x, !begun);
-        begun = true;
+        add_number(row, measures[i].key, x);
     }
     str_add(row, "}");
 }
@@ -360,8 +374,8 @@ static bool finish_report(Trainer *t, Arena *a, const Report *r)
     str_printf(&row, "{\"kind\":\"inspect\",\"epoch\":%lld,\"step\":%lld",
                (long long)(t->schedule.epochs > 0 ? t->s.epoch + 1 : 0), (long long)t->s.step);
     if (r->n_convergence) {
-        add_number(&row, "convergence", x->mean, false);
-        add_number(&row, "convergence_worst", x->worst, false);
+        add_number(&row, "convergence", x->mean);
+        add_number(&row, "convergence_worst", x->worst);
     }
     str_printf(&row, ",\"quantizers\":{%s}}", r->sites.len ? r->sites.s : "");
     if (r->n > 0) {
@@ -383,7 +397,7 @@ bool inspector_run(Trainer *t)
     Inspector    *x = t->inspector;
     const int64_t step = t->s.step;
     const bool    diagnosis = step % x->every == 0;
-    if (!run_on(x, x->image, x->label))
+    if (!run_on(x, &x->batch))
         return false;
     Arena  a = arena_new("inspect");
     Report r = { .sites = str_new(&a), .table = str_new(&a) };
@@ -493,17 +507,20 @@ static void name_first_bad(Trainer *t)
 
 void inspector_blame(Trainer *t, int64_t step)
 {
-    const Inspector *x = t->inspector;
-    if (!x || x->in.image->dim[0] != t->batch)
+    const Inspector  *x = t->inspector;
+    const ProgTensor *train = t->phases[0].update.in.image;
+    for (int32_t i = 0; x && i < 4; i++)
+        if (x->in.image->dim[i] != train->dim[i])
+            return;
+    if (!x)
         return;
-    Loader *l = train_loader(t, x->in.image);
+    Loader *l = train_loader(t, x->in.image, true);
     if (!l)
         return;
-    Arena    a = arena_new("blame");
-    float   *image = ARENA_ARRAY(&a, float, x->in.image->elems);
-    int32_t *label = ARENA_ARRAY(&a, int32_t, t->batch);
+    Arena     a = arena_new("blame");
+    HostBatch batch = host_batch_new(&a, &x->in);
     loader_start(l, (int32_t)t->s.epoch, (int32_t)(step - t->s.epoch * t->schedule.steps_per_epoch));
-    if (loader_next(l, image, label) > 0 && run_on(x, image, label))
+    if (loader_next(l, &batch.at) > 0 && run_on(x, &batch))
         name_first_bad(t);
     loader_free(l);
     arena_free(&a);

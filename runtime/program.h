@@ -191,6 +191,8 @@ Exec *exec_new_gpu(Arena *a, Diag *d, Gpu *gpu, CallLib *lib, ExecOptions opt);
 /* Bytes that exec_add would have to allocate, all arenas, staging and workspace together; and what there is (INT64_MAX:
  * the host's memory, which nobody asks for). For saying before anything is allocated that a batch does not fit. */
 int64_t exec_memory_needed(const Exec *e, const Program *p);
+/* The same of several programs, added one after another. They need not be such that run. */
+int64_t exec_memory_needed_by(const Exec *e, const Program *const *p, int32_t n);
 int64_t exec_memory_available(const Exec *e);
 /* Allocates arenas (the largest need of all programs added; param and state as in the first), prepares calls. The index
  * of the program, or -1: reported. */

@@ -1,11 +1,14 @@
 /* progress.c: what a person sees while it trains. On a terminal one line that moves, elsewhere a line now and then.
  *
- *   epoch 3/200  step 120/390  31%  loss 1.2340  top-1 55.21%  lr 0.0912  42.1 ms/step (data 0.3)  3040 img/s  ETA
- * 1:23:45
+ *   epoch 3/200  step 120/390  31%  loss 1.2340  top-1 55.21%  lr 0.0912  42.1 ms/step (data 0.3, 1%)  3040 img/s
+ * ETA 1:23:45
+ *
+ * In brackets how long a step waited for data, and the share of it.
  *
  * Tested by tests/unit/test_train.c (the plain form). */
 #include "runtime/runtime_impl.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #define CLEAR_LINE "\r\033[K"
@@ -43,6 +46,12 @@ const char *progress_duration(char out[32], double seconds)
     return out;
 }
 
+const char *progress_rate(char out[32], double rate)
+{
+    snprintf(out, 32, "%.*f", rate < 100 ? 1 : 0, rate);
+    return out;
+}
+
 static void measure(Progress *p, const ProgressStep *s, double now)
 {
     if (p->start_done < 0) { /* the first step, which warms things up, is not measured */
@@ -76,14 +85,17 @@ void progress_step(Progress *p, const ProgressStep *s)
     measure(p, s, now);
     if (!due(p, now, s->done % p->every == 0, s->step == s->steps))
         return;
-    char   eta[32];
+    char   eta[32], rate[32], top1[32] = "";
     double each = (now - p->start_s) / (double)dt_max64(s->done - p->start_done, 1);
+    if (!isnan(s->top1))
+        snprintf(top1, sizeof top1, "  top-1 %.2f%%", s->top1);
     fprintf(p->out,
-            "%sepoch %lld/%lld  step %lld/%lld  %lld%%  loss %.4f  top-1 %.2f%%  lr %.4g  %.1f ms/step (data %.1f)  "
-            "%.0f img/s  ETA %s%s",
+            "%sepoch %lld/%lld  step %lld/%lld  %lld%%  loss %.*f%s  lr %.4g  %.1f ms/step (data %.1f, %.0f%%)  "
+            "%s img/s  ETA %s%s",
             p->terminal ? CLEAR_LINE : "", (long long)s->epoch, (long long)s->epochs, (long long)s->step,
-            (long long)s->steps, (long long)(100 * s->step / s->steps), s->loss, s->top1, s->lr, p->ms, p->wait_ms,
-            p->ms > 0 ? (double)s->batch / p->ms * 1e3 : 0.0,
+            (long long)s->steps, (long long)(100 * s->step / s->steps), s->loss_decimals, s->loss, top1, s->lr, p->ms,
+            p->wait_ms, p->ms > 0 ? 100 * p->wait_ms / p->ms : 0.0,
+            progress_rate(rate, p->ms > 0 ? (double)s->batch / p->ms * 1e3 : 0),
             progress_duration(eta, each * (double)(s->total - s->done)), p->terminal ? "" : "\n");
     fflush(p->out);
 }

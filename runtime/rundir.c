@@ -5,6 +5,7 @@
  * go to log.txt, whose lock also keeps a second process out.
  *
  * Tested by tests/unit/test_train.c. */
+#include "runtime/data_impl.h"
 #include "runtime/runtime_impl.h"
 
 #include <dirent.h>
@@ -25,13 +26,11 @@ typedef struct Growing {
 } Growing;
 
 struct RunDir {
-    const char *path;
+    const char *path, *columns; /* of metrics.csv behind epoch and step: "lr,train_loss" */
     Growing     jsonl, csv, log;
 };
 
-static const char csv_header[] = "epoch,step,lr,train_loss,train_top1,test_loss,test_top1,best_top1\n";
-
-const char       *rundir_path(const RunDir *r)
+const char *rundir_path(const RunDir *r)
 {
     return r->path;
 }
@@ -104,16 +103,22 @@ static bool grow_sync(Diag *d, Growing *g, int64_t *bytes)
 
 static bool csv_begin(Diag *d, RunDir *r)
 {
-    return grow_bytes(&r->csv) > 0 || grow_add(d, &r->csv, csv_header);
+    if (grow_bytes(&r->csv) > 0)
+        return true;
+    Arena scratch = arena_new("columns");
+    bool  ok = grow_add(d, &r->csv, arena_printf(&scratch, "epoch,step,%s\n", r->columns));
+    arena_free(&scratch);
+    return ok;
 }
 
 /* ---- The directory --------------------------------------------------------------------------------------------- */
 
 /* Opens the files of a directory that exists. NULL: reported. */
-static RunDir *open_files(Arena *a, Diag *d, const char *path)
+static RunDir *open_files(Arena *a, Diag *d, const char *path, const char *columns)
 {
     RunDir *r = ARENA_NEW(a, RunDir);
     r->path = path;
+    r->columns = arena_strdup(a, columns);
     if (!grow_open(d, &r->log, rundir_file(a, r, RUN_LOG)))
         return NULL;
     if (flock(fileno(r->log.file), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
@@ -146,18 +151,19 @@ static const char *make_free_dir(Arena *a, Diag *d, const char *base)
     }
 }
 
-RunDir *rundir_create(Arena *a, Diag *d, const char *root, const char *net, const char *exp, const char *out)
+RunDir *rundir_create(Arena *a, Diag *d, const char *root, const char *net, const char *exp, const char *out,
+                      const char *columns)
 {
     if (!out) {
         const char *path = make_free_dir(a, d, arena_printf(a, "%s/%s/%s", root, net, exp));
-        return path ? open_files(a, d, path) : NULL;
+        return path ? open_files(a, d, path, columns) : NULL;
     }
     if (dir_has(out, RUN_ARGS) || dir_has(out, RUN_LAST)) {
         diag_error(d, LOC_NONE, "run: %s holds a run already", out);
         diag_help(d, "go on with it by --resume %s, or choose another directory", out);
         return NULL;
     }
-    return dir_make(d, out) ? open_files(a, d, arena_strdup(a, out)) : NULL;
+    return dir_make(d, out) ? open_files(a, d, arena_strdup(a, out), columns) : NULL;
 }
 
 /* A process that is killed while it writes a checkpoint leaves its temporary file. The lock says that nobody uses it.
@@ -172,10 +178,10 @@ static void remove_leftovers(Arena *a, const char *path)
         closedir(dir);
 }
 
-RunDir *rundir_open(Arena *a, Diag *d, const char *path)
+RunDir *rundir_open(Arena *a, Diag *d, const char *path, const char *columns)
 {
     if (dir_has(path, RUN_ARGS) || dir_has(path, RUN_LAST)) {
-        RunDir *r = open_files(a, d, arena_strdup(a, path));
+        RunDir *r = open_files(a, d, arena_strdup(a, path), columns);
         if (r)
             remove_leftovers(a, path);
         return r;
@@ -289,42 +295,41 @@ static void add_number(Str *s, double x, const char *none)
         str_add(s, none);
 }
 
+void metric_add(MetricRow *r, const char *key, double value)
+{
+    DT_ASSERT(r->n < METRICS_MOST, "%s: a row of metrics has %d values already", key, r->n);
+    r->at[r->n++] = (Metric){ key, value };
+}
+
+static const Metric *find_metric(const MetricRow *r, const char *key, size_t len)
+{
+    for (int32_t i = 0; i < r->n; i++)
+        if (strlen(r->at[i].key) == len && memcmp(r->at[i].key, key, len) == 0)
+            return &r->at[i];
+    return NULL;
+}
+
 static void jsonl_row(Str *s, const MetricRow *row)
 {
-    const struct {
-        const char *key;
-        double      value;
-        bool        given;
-    } fields[] = {
-        { "lr", row->lr, !row->untrained },
-        { "train_loss", row->train_loss, !row->untrained },
-        { "train_top1", row->train_top1, !row->untrained },
-        { "test_loss", row->test_loss, row->tested },
-        { "test_top1", row->test_top1, row->tested },
-        { "best_top1", row->best_top1, row->tested },
-        { "test_loss_clamped", row->test_loss_clamped, row->clamped },
-        { "test_top1_clamped", row->test_top1_clamped, row->clamped },
-    };
     str_printf(s, "{\"kind\":\"%s\",\"epoch\":%lld,\"step\":%lld", row->epoch_end ? "epoch" : "step",
                (long long)row->epoch, (long long)row->step);
-    for (int32_t i = 0; i < DT_COUNT(fields); i++)
-        if (fields[i].given) {
-            str_printf(s, ",\"%s\":", fields[i].key);
-            add_number(s, fields[i].value, "null");
-        }
+    for (int32_t i = 0; i < row->n; i++) {
+        str_printf(s, ",\"%s\":", row->at[i].key);
+        add_number(s, row->at[i].value, "null");
+    }
     str_add(s, "}\n");
 }
 
-static void csv_row(Str *s, const MetricRow *row)
+static void csv_row(Str *s, const MetricRow *row, const char *columns)
 {
-    const double values[] = {
-        row->lr, row->train_loss, row->train_top1, row->test_loss, row->test_top1, row->best_top1
-    };
     str_printf(s, "%lld,%lld", (long long)row->epoch, (long long)row->step);
-    for (int32_t i = 0; i < DT_COUNT(values); i++) {
+    for (const char *at = columns; *at; at += *at == ',') {
+        const size_t  len = strcspn(at, ",");
+        const Metric *m = find_metric(row, at, len);
         str_add(s, ",");
-        if (i < 3 ? !row->untrained : row->tested)
-            add_number(s, values[i], "nan");
+        if (m)
+            add_number(s, m->value, "nan");
+        at += len;
     }
     str_add(s, "\n");
 }
@@ -334,7 +339,7 @@ bool rundir_metric(Diag *d, RunDir *r, const MetricRow *row)
     Arena scratch = arena_new("metric");
     Str   json = str_new(&scratch), csv = str_new(&scratch);
     jsonl_row(&json, row);
-    csv_row(&csv, row);
+    csv_row(&csv, row, r->columns);
     bool ok = grow_add(d, &r->jsonl, json.s) && (!row->epoch_end || grow_add(d, &r->csv, csv.s));
     arena_free(&scratch);
     return ok;

@@ -4,15 +4,6 @@
 
 #include "runtime/runtime.h"
 
-/* ---- Data files ------------------------------------------------------------------------------------------------ */
-
-Dataset *mnist_open(Arena *a, Diag *d, const char *dir);
-Dataset *cifar10_open(Arena *a, Diag *d, const char *dir);
-
-/* Is `path` there and a regular file? Size in *bytes (may be NULL). */
-bool data_is_file(const char *path, int64_t *bytes);
-bool data_is_dir(const char *path);
-
 /* ---- Tensors of programs --------------------------------------------------------------------------------------- */
 
 /* The tensor of that kind, type and shape; rank -1: any. NULL and reported when it is absent or differs. */
@@ -21,34 +12,64 @@ const ProgTensor *program_need(Diag *d, const Program *p, TensorKind kind, const
 /* "[64, 3, 3, 3]"; "[]" for a scalar. */
 const char *dims_text(Arena *a, const int64_t *dim, int32_t rank);
 
-/* What one pass over batches of a program needs: checked once. */
+/* What one pass over batches of a program needs: checked once. NULL: the program has no such input. */
 typedef struct BatchInputs {
     LoadedProgram     p;
-    const ProgTensor *image, *label; /* label NULL: the program has none */
-    int32_t          *no_label;      /* then: memory that nobody reads */
+    const ProgTensor *image, *label, *label2, *share, *target, *noise; /* as in BatchOut */
 } BatchInputs;
-/* False: reported. The image must fit the dataset and the classes. */
-bool    batch_inputs(Arena *a, Diag *d, LoadedProgram p, const Dataset *data, int32_t classes, bool need_label,
-                     BatchInputs *out) DT_CHECKED;
-int32_t batch_next(Loader            *l,
-                   const BatchInputs *in); /* loader_next into the inputs of the step that is submitted next */
+/* False: reported. The image must fit the samples of that split and the classes. `answer`: the program must take what
+ * its result is compared with, a label or a target. */
+bool batch_inputs(Diag *d, LoadedProgram p, const Dataset *data, Split split, int32_t classes, bool answer,
+                  BatchInputs *out) DT_CHECKED;
+/* loader_next into the inputs of the step that is submitted next. */
+int32_t batch_next(Loader *l, const BatchInputs *in);
+
+/* A batch in memory of its own, in the inputs' layout: to be looked at, or shown to a program more than once. */
+typedef struct HostBatch {
+    BatchOut at;
+} HostBatch;
+HostBatch host_batch_new(Arena *a, const BatchInputs *in);
+/* Into the inputs of the program, which lie where `place` says: exec_input or exec_ptr. */
+void host_batch_put(const HostBatch *b, const BatchInputs *in, void *(*place)(Exec *, int32_t, const ProgTensor *));
 
 /* ---- Evaluation ------------------------------------------------------------------------------------------------ */
 
-typedef struct Progress Progress;
+typedef struct Progress  Progress;
+typedef struct Evaluator Evaluator;
 
-typedef struct Evaluator {
+/* What a task asks of programs, and how answers are judged (task.c). */
+typedef struct TaskInfo {
+    bool    counts_correct; /* the train program says how many of a batch are right */
+    bool    looks_at_batch; /* `add` needs what went in: one batch at a time, by way of Evaluator.batch */
+    Measure score;
+    int     loss_decimals;
+    /* Finds the outputs and says what can be measured. False: reported. */
+    bool (*bind)(Diag *d, Evaluator *e);
+    /* Adds what sample i of a batch, the results of step `number`, counts in each measure. False: reported. */
+    bool (*add)(Evaluator *e, int64_t number, int32_t valid);
+    double factor; /* of the mean */
+} TaskInfo;
+const TaskInfo *task_of(const Dataset *data);
+
+struct Evaluator {
+    const TaskInfo   *task;
     LoadedProgram     eval;
     BatchInputs       in;
-    const ProgTensor *loss_each, *correct_each;
+    const ProgTensor *loss_each, *correct_each, *correct5_each, *answer; /* NULL: the task has no use for it */
+    SsimForm          ssim;
+    HostBatch         batch;
     Loader           *loader;
-    int64_t           samples;
-    int32_t          *valid; /* samples that count, of each batch whose results are not read yet: a ring */
-} Evaluator;
+    int64_t           counted;                 /* samples */
+    int32_t          *valid;                   /* samples that count, of each batch that is not read yet: a ring */
+    bool              measured[MEASURE_COUNT]; /* what it finds out */
+    Normalise         normalise;
+    bool              has_input;            /* input is known: once is enough */
+    double            input[MEASURE_COUNT]; /* sums, then means, of the pictures that went in */
+    double            loss, sum[MEASURE_COUNT];
+};
 typedef enum EvalEnd { EVAL_DONE, EVAL_INTERRUPTED, EVAL_FAILED } EvalEnd;
 
-bool evaluator_new(Arena *a, Diag *d, LoadedProgram eval, const Dataset *data, int32_t classes, Normalise n,
-                   Evaluator *out) DT_CHECKED;
+bool evaluator_new(Arena *a, Diag *d, const EvalConfig *c, Evaluator *out) DT_CHECKED;
 /* Sums over the test set, in double, sample by sample. Interrupted: a signal came (nothing is reported). */
 EvalEnd evaluator_run(Evaluator *e, Progress *p, EvalResult *out);
 void    evaluator_free(Evaluator *e);
@@ -60,7 +81,8 @@ typedef struct ProgressStep {
     int64_t step, steps;   /* within the epoch */
     int64_t done, total;   /* steps of the run */
     int64_t batch;
-    double  loss, top1, lr;
+    double  loss, top1, lr; /* top1 NAN: the task has none */
+    int     loss_decimals;
     double  wait_s; /* total wait for data in this process */
 } ProgressStep;
 
@@ -72,12 +94,17 @@ void progress_say(Progress *p, const char *fmt, ...) DT_PRINTF(2, 3);
 void progress_end(Progress *p); /* leaves the terminal clean */
 /* "1:02:03", "4:05" */
 const char *progress_duration(char out[32], double seconds);
+/* "9.3", "3040" */
+const char *progress_rate(char out[32], double rate);
 
 /* ---- TensorBoard (events.c) ------------------------------------------------------------------------------------ */
 
-/* Writes RUN_EVENTS of run directory `dir` anew from its RUN_JSONL. False: not written, or lines of the metrics were
- * passed over; that is one warning (`d` NULL: none) and no reason to end a run. */
+/* Writes RUN_EVENTS of run directory `dir` anew from its RUN_JSONL and its pictures. False: not written, or lines of
+ * the metrics were passed over; that is one warning (`d` NULL: none) and no reason to end a run. */
 bool events_write(Diag *d, const char *dir) DT_CHECKED;
+
+/* One row of the metrics: how weights and step sizes of the program are spread. False: reported. */
+bool weights_row(Diag *d, RunDir *r, LoadedProgram p, int64_t epoch, int64_t step) DT_CHECKED;
 
 /* ---- Signals --------------------------------------------------------------------------------------------------- */
 

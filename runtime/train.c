@@ -12,9 +12,11 @@
  * host: none; on a GPU up to exec_depth()). All of them are read, too, before another phase's program begins and before
  * quantizers are looked at (inspect.c).
  *
- * A run of no epochs (post-training quantization) tests once, records that as epoch 0 and is done.
+ * A run of no epochs (post-training quantization) tests once, records that as epoch 0 and is done. One with patience is
+ * done when so many epochs brought no better one: what decides is in the checkpoint, so a resumed run is done as well.
  *
  * Tested by tests/unit/test_train.c: killed and resumed runs against one that was left alone, byte by byte. */
+#include "runtime/kept_pictures.h"
 #include "runtime/train_impl.h"
 
 #include <math.h>
@@ -63,24 +65,6 @@ static int64_t epoch_end(const Trainer *t)
     return (t->s.epoch + 1) * t->schedule.steps_per_epoch;
 }
 
-static double percent(const Trainer *t, double correct, int64_t steps)
-{
-    return 100 * correct / (double)dt_max64(steps * t->batch, 1);
-}
-
-static bool record_step(Trainer *t)
-{
-    TrainState *s = &t->s;
-    MetricRow   row = { .epoch = s->epoch + 1,
-                        .step = s->step,
-                        .lr = (double)t->last_lr,
-                        .train_loss = s->row_loss / (double)s->row_steps,
-                        .train_top1 = percent(t, s->row_correct, s->row_steps) };
-    s->row_loss = s->row_correct = 0;
-    s->row_steps = 0;
-    return rundir_metric(t->d, t->dir, &row);
-}
-
 static void show_step(Trainer *t)
 {
     const TrainState *s = &t->s;
@@ -93,8 +77,9 @@ static void show_step(Trainer *t)
                                                 .total = t->limit,
                                                 .batch = t->batch,
                                                 .loss = s->epoch_loss / (double)s->epoch_steps,
-                                                .top1 = percent(t, s->epoch_correct, s->epoch_steps),
+                                                .top1 = rows_percent(t, s->epoch_correct, s->epoch_steps),
                                                 .lr = (double)t->last_lr,
+                                                .loss_decimals = t->task->loss_decimals,
                                                 .wait_s = loader_wait_s(t->loader) });
 }
 
@@ -104,13 +89,19 @@ static void set_u32(Trainer *t, const ProgTensor *x, uint32_t value)
         *(uint32_t *)exec_input(t->now->p.exec, t->now->p.index, x) = value;
 }
 
-/* The program of that step. */
-static TrainProgram *program_at(const Trainer *t, int64_t step)
+static Phase *phase_at(const Trainer *t, int64_t step)
 {
     int32_t i = 0;
-    while (i + 1 < t->n_programs && t->programs[i + 1].from_step <= step)
+    while (i + 1 < t->n_phases && t->phases[i + 1].from_step <= step)
         i++;
-    return &t->programs[i];
+    return &t->phases[i];
+}
+
+/* The program of that step: where gradients are accumulated, only every so many steps update. */
+static TrainProgram *program_at(const Trainer *t, int64_t step)
+{
+    Phase *p = phase_at(t, step);
+    return p->gather.p.program && (step + 1) % t->c->accumulate != 0 ? &p->gather : &p->update;
 }
 
 static bool submit_step(Trainer *t)
@@ -120,8 +111,11 @@ static bool submit_step(Trainer *t)
     const uint64_t      seed = t->c->id.seed;
     int32_t             got = batch_next(t->loader, &t->now->in);
     float               lr = (float)schedule_lr(&t->schedule, t->submitted);
+    if (got < 0)
+        return false;
     DT_ASSERT(got == t->batch, "a training batch of %d samples at step %lld", got, (long long)t->submitted);
-    *(float *)exec_input(p.exec, p.index, t->now->lr) = lr;
+    if (t->now->lr)
+        *(float *)exec_input(p.exec, p.index, t->now->lr) = lr;
     set_u32(t, t->now->step, (uint32_t)t->submitted);
     set_u32(t, t->now->seed, (uint32_t)(seed ^ seed >> 32)); /* a program's seed has 32 bits */
     int64_t number = exec_submit(p.exec, p.index);
@@ -130,22 +124,16 @@ static bool submit_step(Trainer *t)
     return number >= 0;
 }
 
-/* The results of the oldest step on its way. */
-static TrainStatus read_step(Trainer *t)
+/* A number that the step gave; `x` NULL: it gives none such. False: reported. */
+static bool read_number(const Trainer *t, const ProgTensor *x, int64_t number, double *out)
 {
-    const LoadedProgram p = t->now->p;
-    TrainState         *s = &t->s;
-    const Flying        f = t->flying[s->step % t->now->depth];
-    const float        *loss_at = exec_output(p.exec, p.index, t->now->loss, f.number);
-    const float        *correct_at = exec_output(p.exec, p.index, t->now->correct, f.number);
-    if (!loss_at || !correct_at)
-        return TRAIN_FAILED;
-    double loss = (double)*loss_at, correct = (double)*correct_at;
-    if (!isfinite(loss)) {
-        report_divergence(t, loss, f.lr);
-        return TRAIN_DIVERGED;
-    }
-    t->last_lr = f.lr;
+    const float *at = x ? exec_output(t->now->p.exec, t->now->p.index, x, number) : NULL;
+    *out = at ? (double)*at : 0;
+    return !x || at;
+}
+
+static void add_step(TrainState *s, double loss, double correct)
+{
     s->step++;
     s->epoch_loss += loss;
     s->epoch_correct += correct;
@@ -153,7 +141,28 @@ static TrainStatus read_step(Trainer *t)
     s->row_loss += loss;
     s->row_correct += correct;
     s->row_steps++;
-    return s->step % t->log_every != 0 || record_step(t) ? TRAIN_DONE : TRAIN_FAILED;
+}
+
+/* The results of the oldest step on its way. */
+static TrainStatus read_step(Trainer *t)
+{
+    const Flying f = t->flying[t->s.step % t->now->depth];
+    double       loss, correct, part;
+    if (!read_number(t, t->now->loss, f.number, &loss) || !read_number(t, t->now->correct, f.number, &correct))
+        return TRAIN_FAILED;
+    if (!isfinite(loss)) {
+        report_divergence(t, loss, f.lr);
+        return TRAIN_DIVERGED;
+    }
+    for (int32_t i = 0; i < t->n_parts; i++) {
+        if (!read_number(t, t->now->parts[i], f.number, &part))
+            return TRAIN_FAILED;
+        t->s.epoch_parts.of[i] += part;
+        t->s.row_parts.of[i] += part;
+    }
+    t->last_lr = f.lr;
+    add_step(&t->s, loss, correct);
+    return t->s.step % t->log_every != 0 || rows_step(t) ? TRAIN_DONE : TRAIN_FAILED;
 }
 
 /* Until only `keep` steps are on their way. */
@@ -169,7 +178,7 @@ static TrainStatus read_steps(Trainer *t, int64_t keep)
 
 static TrainStatus stop_for_signal(Trainer *t)
 {
-    if (!train_save(t, t->last))
+    if (!keep_last(t))
         return TRAIN_FAILED;
     rundir_log(t->dir, "interrupted after step %lld", (long long)t->s.step);
     progress_say(t->progress, "interrupted after step %lld; go on with --resume %s", (long long)t->s.step, t->r.dir);
@@ -185,7 +194,7 @@ static bool read_all_due(const Trainer *t, int64_t end)
 
 /* The steps of the open epoch, up to its end or the limit. When as many are on their way as can be, the older half is
  * read: those are done by then, and nothing waits. */
-static TrainStatus run_steps(Trainer *t)
+static TrainStatus make_steps(Trainer *t)
 {
     const int64_t end = dt_min64(epoch_end(t), t->limit), first = t->s.step - t->s.epoch * t->schedule.steps_per_epoch;
     t->submitted = t->s.step;
@@ -206,136 +215,99 @@ static TrainStatus run_steps(Trainer *t)
             return TRAIN_FAILED;
         if (stop)
             return stop_for_signal(t);
-        if (save_due && !train_save(t, t->last))
+        if (save_due && !keep_last(t))
             return TRAIN_FAILED;
     }
     return TRAIN_DONE;
 }
 
-/* ---- Epochs ---------------------------------------------------------------------------------------------------- */
+/* The same, timed. */
+static TrainStatus run_steps(Trainer *t)
+{
+    EpochTimes   *x = &t->times;
+    const double  wait_s = loader_wait_s(t->loader);
+    const int64_t before = t->s.step;
+    x->start_s = time_now_s();
+    TrainStatus status = make_steps(t);
+    x->steps_s = time_now_s() - x->start_s;
+    x->wait_s = loader_wait_s(t->loader) - wait_s;
+    x->steps = t->s.step - before;
+    x->all_steps_s += x->steps_s;
+    x->all_wait_s += x->wait_s;
+    x->all_steps += x->steps;
+    return status;
+}
 
-/* One test set, seen twice where there is a regularizer: rounded, and clipped alone. */
-typedef struct TestResult {
-    EvalResult rounded, clamped; /* ok false: was not made */
-} TestResult;
+/* ---- Epochs ---------------------------------------------------------------------------------------------------- */
 
 static TrainStatus test(Trainer *t, TestResult *out)
 {
     EvalEnd end = evaluator_run(&t->evaluator, t->progress, &out->rounded);
     if (end == EVAL_DONE && t->clamped.loader)
         end = evaluator_run(&t->clamped, t->progress, &out->clamped);
+    if (end == EVAL_INTERRUPTED)
+        return reestimate_undo(t) ? stop_for_signal(t) : TRAIN_FAILED;
     if (end != EVAL_DONE)
-        return end == EVAL_INTERRUPTED ? stop_for_signal(t) : TRAIN_FAILED;
-    t->r.tested = true;
-    t->r.test_loss = out->rounded.loss;
-    t->r.test_top1 = out->rounded.top1;
-    t->r.clamped = out->clamped.ok;
-    t->r.test_loss_clamped = out->clamped.loss;
-    t->r.test_top1_clamped = out->clamped.top1;
+        return TRAIN_FAILED;
+    t->r.test = out->rounded;
+    t->r.clamped = out->clamped;
     return TRAIN_DONE;
 }
 
-/* The metrics so far, for TensorBoard. The run needs them for nothing, so it goes on without. */
-static void write_events(Trainer *t)
+/* A score that is no number is never the best. */
+static bool is_best(const Trainer *t, const EvalResult *r)
 {
-    progress_end(t->progress); /* should there be something to report */
-    if (!events_write(t->events_warned ? NULL : t->d, t->r.dir))
-        t->events_warned = true;
+    const double score = r->ok ? r->measure[t->task->score] : (double)NAN;
+    return isfinite(score) && (t->s.best_epoch == 0 || score > t->s.best_score);
 }
 
-/* "  test loss 0.1234  top-1 97.00%  clamped 97.50%" */
-static void say_test(Str *line, const TestResult *r)
+static void open_next_epoch(Trainer *t)
 {
-    if (!r->rounded.ok)
-        return;
-    str_printf(line, "  test loss %.4f  top-1 %.2f%%", r->rounded.loss, r->rounded.top1);
-    if (r->clamped.ok)
-        str_printf(line, "  clamped %.2f%%", r->clamped.top1);
-}
-
-/* What a person reads of an epoch. */
-static void say_epoch(Trainer *t, const MetricRow *row, const TestResult *r, double seconds)
-{
-    Arena  scratch = arena_new("epoch");
-    Str    line = str_new(&scratch);
-    char   took[32];
-    double mean, worst;
-    if (row->untrained)
-        str_add(&line, "without training");
-    else
-        str_printf(&line, "epoch %lld/%lld  train loss %.4f  top-1 %.2f%%", (long long)row->epoch,
-                   (long long)t->schedule.epochs, row->train_loss, row->train_top1);
-    say_test(&line, r);
-    if (row->tested && t->s.best_epoch > 0)
-        str_printf(&line, "  best %.2f%% (epoch %lld)", t->s.best_top1, (long long)t->s.best_epoch);
-    if (t->inspector && inspector_convergence(t->inspector, row->step, &mean, &worst))
-        str_printf(&line, "  convergence %.2g (worst %.2g)", mean, worst);
-    progress_say(t->progress, "%s  %s", line.s, progress_duration(took, seconds));
-    rundir_log(t->dir, "%s  %.1f s", line.s, seconds);
-    arena_free(&scratch);
-}
-
-/* Writes the row and its lines. */
-static bool record(Trainer *t, MetricRow row, const TestResult *r, double seconds)
-{
-    row.epoch_end = true;
-    row.step = t->s.step;
-    row.tested = r->rounded.ok;
-    row.test_loss = r->rounded.loss;
-    row.test_top1 = r->rounded.top1;
-    row.best_top1 = t->s.best_top1;
-    row.clamped = r->clamped.ok;
-    row.test_loss_clamped = r->clamped.loss;
-    row.test_top1_clamped = r->clamped.top1;
-    say_epoch(t, &row, r, seconds);
-    return rundir_metric(t->d, t->dir, &row);
-}
-
-/* Writes the epoch's row and lines, and opens the next epoch. */
-static bool record_epoch(Trainer *t, const TestResult *r, double seconds)
-{
-    TrainState     *s = &t->s;
-    const MetricRow row = { .epoch = s->epoch + 1,
-                            .lr = (double)(float)schedule_lr(&t->schedule, s->step - 1),
-                            .train_loss = s->epoch_loss / (double)s->epoch_steps,
-                            .train_top1 = percent(t, s->epoch_correct, s->epoch_steps) };
-    bool            ok = record(t, row, r, seconds);
-    t->r.train_loss = row.train_loss;
-    t->r.train_top1 = row.train_top1;
+    TrainState *s = &t->s;
+    t->r.train_loss = s->epoch_loss / (double)s->epoch_steps;
     s->epoch++;
     s->epoch_loss = s->epoch_correct = 0;
+    s->epoch_parts = (LossSums){ { 0 } };
     s->epoch_steps = 0;
-    if (ok)
-        write_events(t);
-    return ok;
 }
 
-static TrainStatus close_epoch(Trainer *t, double started_s)
+/* Pictures by the weights that will be the best ones. */
+static bool show_best(Trainer *t)
+{
+    return pictures_keep(t->d, t->r.dir, t->c->eval, t->c->data, t->c->normalise, t->s.epoch + 1, t->s.step);
+}
+
+static TrainStatus close_epoch(Trainer *t)
 {
     TrainState *s = &t->s;
     TestResult  result = { 0 };
     const bool  final = s->epoch + 1 == t->schedule.epochs;
+    if (final && !reestimate_run(t))
+        return TRAIN_FAILED;
     if ((s->epoch + 1) % t->eval_every == 0 || final) {
         TrainStatus status = test(t, &result);
         if (status != TRAIN_DONE)
             return status;
     }
-    const bool improved = result.rounded.ok && (s->best_epoch == 0 || result.rounded.top1 > s->best_top1);
+    const bool improved = is_best(t, &result.rounded);
     if (improved) {
-        s->best_top1 = result.rounded.top1;
+        s->best_score = result.rounded.measure[t->task->score];
         s->best_epoch = s->epoch + 1;
     }
-    if (!record_epoch(t, &result, time_now_s() - started_s) || (improved && !train_save(t, t->best)) ||
-        !train_save(t, t->last))
+    if (improved && !show_best(t))
         return TRAIN_FAILED;
-    return TRAIN_DONE;
+    if (!rows_weights(t) || !rows_epoch(t, &result))
+        return TRAIN_FAILED;
+    open_next_epoch(t);
+    rows_events(t);
+    return (!improved || keep_best(t)) && keep_epoch(t) && keep_last(t) ? TRAIN_DONE : TRAIN_FAILED;
 }
 
 /* A run of no epochs. Its checkpoint counts rows of metrics when they are written: then it is done. */
 static TrainStatus test_alone(Trainer *t)
 {
-    double     started_s = time_now_s();
     TestResult result = { 0 };
+    t->times.start_s = time_now_s();
     if (t->s.jsonl_bytes > 0)
         return TRAIN_DONE;
     TrainStatus status = test(t, &result);
@@ -343,29 +315,37 @@ static TrainStatus test_alone(Trainer *t)
         return status;
     if (t->inspector && !inspector_run(t))
         return TRAIN_FAILED;
-    t->s.best_top1 = result.rounded.top1;
-    if (!record(t, (MetricRow){ .untrained = true }, &result, time_now_s() - started_s) || !train_save(t, t->best) ||
-        !train_save(t, t->last))
+    const double score = result.rounded.measure[t->task->score];
+    t->s.best_score = isfinite(score) ? score : 0;
+    if (!pictures_keep(t->d, t->r.dir, t->c->eval, t->c->data, t->c->normalise, 0, t->s.step))
         return TRAIN_FAILED;
-    return TRAIN_DONE;
+    return rows_epoch(t, &result) && keep_best(t) && keep_last(t) ? TRAIN_DONE : TRAIN_FAILED;
 }
 
 /* max_steps came in the middle of an epoch. What is said here belongs to no row: a resumed run knows nothing of it. */
 static TrainStatus stop_at_limit(Trainer *t)
 {
     TestResult result = { 0 };
-    if (!train_save(t, t->last))
+    if (!keep_last(t))
         return TRAIN_FAILED;
     TrainStatus status = test(t, &result);
     if (status != TRAIN_DONE)
         return status;
     Arena scratch = arena_new("limit");
     Str   line = str_new(&scratch);
-    say_test(&line, &result);
-    progress_say(t->progress, "stopped after step %lld%s", (long long)t->s.step, line.s);
-    rundir_log(t->dir, "stopped after step %lld%s", (long long)t->s.step, line.s);
+    rows_say_test(&line, t, &result);
+    progress_say(t->progress, "stopped after step %lld%s", (long long)t->s.step, line.len ? line.s : "");
+    rundir_log(t->dir, "stopped after step %lld%s", (long long)t->s.step, line.len ? line.s : "");
     arena_free(&scratch);
     return TRAIN_DONE;
+}
+
+/* Between two epochs, of which the one before was tested. */
+static bool out_of_patience(const Trainer *t)
+{
+    const TrainState *s = &t->s;
+    return t->c->patience > 0 && s->epoch > 0 && s->epoch < t->schedule.epochs && s->epoch % t->eval_every == 0 &&
+           s->step == s->epoch * t->schedule.steps_per_epoch && s->epoch - s->best_epoch >= t->c->patience;
 }
 
 static TrainStatus run(Trainer *t)
@@ -373,45 +353,68 @@ static TrainStatus run(Trainer *t)
     if (t->schedule.epochs == 0)
         return test_alone(t);
     while (t->s.epoch < t->schedule.epochs && (t->s.step < t->limit || t->s.step == epoch_end(t))) {
-        double      started_s = time_now_s();
+        if (out_of_patience(t)) {
+            progress_say(t->progress, "ends early: none of the last %lld epochs was better than epoch %lld",
+                         (long long)(t->s.epoch - t->s.best_epoch), (long long)t->s.best_epoch);
+            rundir_log(t->dir, "ends early after epoch %lld", (long long)t->s.epoch);
+            return TRAIN_DONE;
+        }
         TrainStatus status = run_steps(t);
         if (status == TRAIN_DONE)
-            status = t->s.step == epoch_end(t) ? close_epoch(t, started_s) : stop_at_limit(t);
+            status = t->s.step == epoch_end(t) ? close_epoch(t) : stop_at_limit(t);
         if (status != TRAIN_DONE)
             return status;
     }
     return TRAIN_DONE;
 }
 
-TrainResult train_run(Arena *a, Diag *d, const TrainConfig *c)
+static bool is_over(const Trainer *t)
+{
+    return t->r.status == TRAIN_DONE && (t->s.epoch >= t->schedule.epochs || out_of_patience(t));
+}
+
+/* The last words, and what the caller is told. */
+static void finish(Trainer *t, double started_s)
 {
     static const int exit_codes[] = {
         [TRAIN_DONE] = 0, [TRAIN_INTERRUPTED] = 130, [TRAIN_DIVERGED] = 1, [TRAIN_FAILED] = 1
     };
+    const MeasureInfo *info = t->task ? &measure_infos[t->task->score] : NULL;
+    t->r.over = is_over(t);
+    if (t->r.dir && t->r.over && t->schedule.epochs > 0)
+        rows_table(t);
+    if (t->r.dir && t->r.status == TRAIN_FAILED)
+        rundir_log(t->dir, "stops after step %lld: an error was reported", (long long)t->s.step);
+    if (t->r.dir && t->r.status == TRAIN_DONE)
+        rundir_log(t->dir, "done: best %s %.*f%s (epoch %lld)", info->text, info->decimals, t->s.best_score, info->unit,
+                   (long long)t->s.best_epoch);
+    t->r.exit_code = exit_codes[t->r.status];
+    t->r.epoch = t->s.epoch;
+    t->r.step = t->s.step;
+    t->r.score = t->task ? t->task->score : MEASURE_TOP1;
+    t->r.best_score = t->s.best_score;
+    t->r.best_epoch = t->s.best_epoch;
+    t->r.seconds = time_now_s() - started_s;
+}
+
+TrainResult train_run(Arena *a, Diag *d, const TrainConfig *c)
+{
     double  started_s = time_now_s();
-    Trainer t = { .a = a, .d = d, .c = c };
+    Trainer t = { .a = a, .d = d, .c = c, .saved_step = -1 };
     if (c->catch_signals)
         interrupt_catch();
     t.r.status = TRAIN_FAILED;
     if (train_prepare(&t) && train_start(&t)) {
         t.r.status = run(&t);
-        write_events(&t);
+        rows_events(&t);
     }
     if (c->catch_signals)
         interrupt_release();
-    if (t.r.dir && t.r.status == TRAIN_FAILED)
-        rundir_log(t.dir, "stops after step %lld: an error was reported", (long long)t.s.step);
-    if (t.r.dir && t.r.status == TRAIN_DONE)
-        rundir_log(t.dir, "done: best top-1 %.2f%% (epoch %lld)", t.s.best_top1, (long long)t.s.best_epoch);
+    finish(&t, started_s);
     rundir_close(t.dir);
     evaluator_free(&t.evaluator);
     evaluator_free(&t.clamped);
+    reestimate_free(&t);
     loader_free(t.loader);
-    t.r.exit_code = exit_codes[t.r.status];
-    t.r.epoch = t.s.epoch;
-    t.r.step = t.s.step;
-    t.r.best_top1 = t.s.best_top1;
-    t.r.best_epoch = t.s.best_epoch;
-    t.r.seconds = time_now_s() - started_s;
     return t.r;
 }

@@ -1,7 +1,9 @@
 /* train_impl.h: one run, and what the files of the loop share.
  *
  *   train.c         steps, epochs, the end
- *   train_start.c   before the first step: checks, programs, first values, what a checkpoint says
+ *   train_start.c   before the first step: checks, programs, first values
+ *   train_rows.c    what a run says: rows of metrics, lines for people, the table at its end
+ *   keep.c          checkpoints: which are written and kept, which one a run goes on from
  *   inspect.c       diagnosis of quantizers: what they do now and then, and where a loss went wrong */
 #ifndef DETENT_RUNTIME_TRAIN_IMPL_H
 #define DETENT_RUNTIME_TRAIN_IMPL_H
@@ -15,17 +17,37 @@ typedef struct Flying {
     float   lr;
 } Flying;
 
-/* One train program and its tensors. */
+/* One train program and its tensors. NULL: it has none such. */
 typedef struct TrainProgram {
     LoadedProgram     p;
-    int64_t           from_step;
     BatchInputs       in;
-    const ProgTensor *lr, *step, *seed; /* step, seed NULL: the program does not ask */
+    const ProgTensor *lr, *step, *seed;
     const ProgTensor *loss, *correct;
+    const ProgTensor *parts[TRAIN_MAX_PARTS]; /* in the order of Trainer.part_keys */
     int32_t           depth;
 } TrainProgram;
 
-typedef struct Inspector Inspector;
+/* The programs from a step on. */
+typedef struct Phase {
+    int64_t      from_step;
+    TrainProgram update, gather; /* gather.p.program NULL: every step updates */
+} Phase;
+
+typedef struct Inspector  Inspector;
+typedef struct Reestimate Reestimate;
+
+/* What the steps of an epoch took in this process: for people, and in no file of metrics. */
+typedef struct EpochTimes {
+    double  start_s, steps_s, wait_s; /* wait_s: of steps_s, for data */
+    int64_t steps;
+    double  all_steps_s, all_wait_s; /* of all epochs */
+    int64_t all_steps;
+} EpochTimes;
+
+/* One test set, seen twice where there is a regularizer: rounded, and clipped alone. */
+typedef struct TestResult {
+    EvalResult rounded, clamped; /* ok false: was not made */
+} TestResult;
 
 typedef struct Trainer {
     Arena             *a;
@@ -35,17 +57,25 @@ typedef struct Trainer {
     int64_t            log_every, eval_every;
     int64_t            limit; /* steps after which to stop */
     int64_t            batch;
-    TrainProgram      *programs; /* in the order of phases */
-    int32_t            n_programs;
+    const TaskInfo    *task;
+    Phase             *phases;
+    int32_t            n_phases;
+    const char        *part_keys[TRAIN_MAX_PARTS]; /* "train_loss:tv": of a loss that is made of parts */
+    int32_t            n_parts;
+    const char        *score_key; /* "best_top1" */
+    const char        *columns;   /* of metrics.csv */
     TrainProgram      *now;       /* of the steps on their way */
     int64_t            submitted; /* steps, over all epochs; s.step of them are read */
     Flying            *flying;    /* step n at n % now->depth */
     float              last_lr;   /* of the last step that was read */
     Loader            *loader;
     Evaluator          evaluator, clamped; /* clamped.loader NULL: there is none */
-    Inspector         *inspector;          /* NULL: there is none */
+    EpochTimes         times;
+    Inspector         *inspector;  /* NULL: there is none */
+    Reestimate        *reestimate; /* NULL: was not made */
     RunDir            *dir;
     const char        *last, *best;
+    int64_t            saved_step; /* of `last`; -1: there is none */
     Progress          *progress;
     bool               events_warned; /* once is enough: they are written again and again */
     TrainState         s;
@@ -59,8 +89,37 @@ bool train_prepare(Trainer *t) DT_CHECKED;
 /* First values, or those of the checkpoint, and the directory. From here on the run can be killed and resumed at any
  * moment. */
 bool    train_start(Trainer *t) DT_CHECKED;
-bool    train_save(Trainer *t, const char *path) DT_CHECKED;
-Loader *train_loader(Trainer *t, const ProgTensor *image); /* NULL: reported */
+Loader *train_loader(Trainer *t, const ProgTensor *image, bool augment); /* NULL: reported */
+
+/* ---- train_rows.c ---------------------------------------------------------------------------------------------- */
+
+double rows_percent(const Trainer *t, double correct, int64_t steps); /* NAN: the task counts none */
+/* The row of the last steps. */
+bool rows_step(Trainer *t) DT_CHECKED;
+/* The row of the open epoch, or of a run without training, and its lines. */
+bool rows_epoch(Trainer *t, const TestResult *r) DT_CHECKED;
+bool rows_weights(Trainer *t) DT_CHECKED; /* how weights are spread */
+void rows_events(Trainer *t);             /* the metrics so far, for TensorBoard */
+/* "  test loss 0.1234  top-1 97.00%  clamped 97.50%"; nothing where nothing was tested. */
+void rows_say_test(Str *line, const Trainer *t, const TestResult *r);
+void rows_table(Trainer *t); /* at the end: the best epoch and the last one */
+
+/* ---- keep.c ---------------------------------------------------------------------------------------------------- */
+
+bool keep_last(Trainer *t) DT_CHECKED; /* the one before becomes RUN_PREVIOUS */
+bool keep_best(Trainer *t) DT_CHECKED;
+bool keep_epoch(Trainer *t) DT_CHECKED; /* after an epoch, when one of its kind is due */
+/* The newest checkpoint of the directory that can be used becomes the run's state. False: reported. *found false: there
+ * is none, nothing was changed. */
+bool keep_resume(Trainer *t, HostTensors *host, bool *found) DT_CHECKED;
+
+/* ---- reestimate.c ---------------------------------------------------------------------------------------------- */
+
+/* Before the last evaluation; nothing where the run does not ask for it. */
+bool reestimate_run(Trainer *t) DT_CHECKED;
+/* The statistics of training again. */
+bool reestimate_undo(Trainer *t) DT_CHECKED;
+void reestimate_free(Trainer *t);
 
 /* ---- inspect.c ------------------------------------------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@
 #include "runtime/train_impl.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { LOG_EVERY = 50 };
 
@@ -23,11 +24,10 @@ static bool check_config(Diag *d, const TrainConfig *c)
     const struct {
         const char *name;
         int64_t     value, least;
-    } counts[] = { { "max-steps", c->max_steps, 0 },
-                   { "save-every", c->save_every, 0 },
-                   { "log-every", c->log_every, 0 },
-                   { "eval-every", c->eval_every, 0 },
-                   { "inspect-every", c->inspect_every, -1 } };
+    } counts[] = { { "max-steps", c->max_steps, 0 },          { "save-every", c->save_every, 0 },
+                   { "log-every", c->log_every, 0 },          { "eval-every", c->eval_every, 0 },
+                   { "inspect-every", c->inspect_every, -1 }, { "patience", c->patience, 0 },
+                   { "keep-every", c->keep_every, 0 },        { "keep", c->keep, 0 } };
     for (int32_t i = 0; i < DT_COUNT(counts); i++)
         if (counts[i].value < counts[i].least) {
             diag_error(d, LOC_NONE, "train: --%s is %lld, expected %lld or more", counts[i].name,
@@ -51,24 +51,54 @@ static bool optional_scalar(Diag *d, LoadedProgram p, const char *name, const Pr
     return !*out || program_need(d, p.program, TENSOR_INPUT, name, DTYPE_U32, 0, NULL) != NULL;
 }
 
-static bool bind_program(Trainer *t, LoadedProgram p, TrainProgram *out)
+/* Parts of a loss have the same places in all programs; one that a program lacks counts 0 there. */
+static bool bind_parts(Trainer *t, LoadedProgram p, TrainProgram *out)
+{
+    static const char prefix[] = "loss:";
+    for (int32_t i = 0; i < p.program->n_tensors; i++) {
+        const ProgTensor *x = &p.program->tensors[i];
+        if (x->kind != TENSOR_OUTPUT || strncmp(x->name, prefix, sizeof prefix - 1) != 0)
+            continue;
+        const char *key = arena_printf(t->a, "train_%s", x->name);
+        int32_t     k = 0;
+        while (k < t->n_parts && !str_eq(t->part_keys[k], key))
+            k++;
+        if (k == TRAIN_MAX_PARTS) {
+            diag_error(t->d, LOC_NONE, "train: the loss of program %s has more than %d parts", p.program->name,
+                       TRAIN_MAX_PARTS);
+            return false;
+        }
+        if (!program_need(t->d, p.program, TENSOR_OUTPUT, x->name, DTYPE_F32, 0, NULL))
+            return false;
+        if (k == t->n_parts)
+            t->part_keys[t->n_parts++] = key;
+        out->parts[k] = x;
+    }
+    return true;
+}
+
+static bool bind_program(Trainer *t, LoadedProgram p, bool updates, TrainProgram *out)
 {
     *out = (TrainProgram){ .p = p };
-    if (!batch_inputs(t->a, t->d, p, t->c->data, t->c->classes, true, &out->in))
+    if (!batch_inputs(t->d, p, t->c->data, SPLIT_TRAIN, t->c->classes, true, &out->in))
         return false;
     const struct {
         const ProgTensor **at;
         TensorKind         kind;
         const char        *name;
-    } needed[] = { { &out->lr, TENSOR_INPUT, "lr" },
-                   { &out->loss, TENSOR_OUTPUT, "loss" },
-                   { &out->correct, TENSOR_OUTPUT, "correct" } };
-    for (int32_t i = 0; i < DT_COUNT(needed); i++) {
-        *needed[i].at = program_need(t->d, p.program, needed[i].kind, needed[i].name, DTYPE_F32, 0, NULL);
-        if (!*needed[i].at)
+        bool               needed;
+    } scalars[] = { { &out->lr, TENSOR_INPUT, "lr", updates },
+                    { &out->loss, TENSOR_OUTPUT, "loss", true },
+                    { &out->correct, TENSOR_OUTPUT, "correct", t->task->counts_correct } };
+    for (int32_t i = 0; i < DT_COUNT(scalars); i++) {
+        if (!scalars[i].needed && !program_tensor(p.program, scalars[i].name))
+            continue;
+        *scalars[i].at = program_need(t->d, p.program, scalars[i].kind, scalars[i].name, DTYPE_F32, 0, NULL);
+        if (!*scalars[i].at)
             return false;
     }
-    if (!optional_scalar(t->d, p, "step", &out->step) || !optional_scalar(t->d, p, "seed", &out->seed))
+    if (!optional_scalar(t->d, p, "step", &out->step) || !optional_scalar(t->d, p, "seed", &out->seed) ||
+        !bind_parts(t, p, out))
         return false;
     out->depth = exec_depth(p.exec, p.index);
     if (out->in.image->dim[0] == t->c->id.batch)
@@ -81,16 +111,21 @@ static bool bind_program(Trainer *t, LoadedProgram p, TrainProgram *out)
 static bool bind_programs(Trainer *t)
 {
     const TrainConfig *c = t->c;
+    const TrainPhase   first = { c->train, 0, c->gather };
     int32_t            depth = 1;
-    t->n_programs = 1 + c->n_phases;
-    t->programs = ARENA_ARRAY(t->a, TrainProgram, t->n_programs);
-    for (int32_t i = 0; i < t->n_programs; i++) {
-        if (!bind_program(t, i == 0 ? c->train : c->phases[i - 1].train, &t->programs[i]))
+    t->task = task_of(c->data);
+    t->n_phases = 1 + c->n_phases;
+    t->phases = ARENA_ARRAY(t->a, Phase, t->n_phases);
+    for (int32_t i = 0; i < t->n_phases; i++) {
+        const TrainPhase *from = i == 0 ? &first : &c->phases[i - 1];
+        Phase            *to = &t->phases[i];
+        if (!bind_program(t, from->train, true, &to->update) ||
+            (from->gather.program && !bind_program(t, from->gather, false, &to->gather)))
             return false;
-        depth = (int32_t)dt_max64(depth, t->programs[i].depth);
+        depth = (int32_t)dt_max64(depth, dt_max64(to->update.depth, to->gather.depth));
     }
     t->flying = ARENA_ARRAY(t->a, Flying, depth);
-    t->now = t->programs;
+    t->now = &t->phases[0].update;
     t->batch = c->id.batch;
     return true;
 }
@@ -99,24 +134,24 @@ static bool bind_programs(Trainer *t)
 static void place_phases(Trainer *t)
 {
     static const double rounding = 1e-6; /* of a step */
-    for (int32_t i = 1; i < t->n_programs; i++) {
+    for (int32_t i = 1; i < t->n_phases; i++) {
         double from = t->c->phases[i - 1].from_epoch;
-        t->programs[i].from_step = (int64_t)ceil(from * (double)t->schedule.steps_per_epoch - rounding);
-        DT_ASSERT(from > 0 && t->programs[i].from_step >= t->programs[i - 1].from_step,
-                  "phase %d from epoch %g: they rise", i, from);
+        t->phases[i].from_step = (int64_t)ceil(from * (double)t->schedule.steps_per_epoch - rounding);
+        DT_ASSERT(from > 0 && t->phases[i].from_step >= t->phases[i - 1].from_step, "phase %d from epoch %g: they rise",
+                  i, from);
     }
 }
 
 /* ---- Before anything is changed -------------------------------------------------------------------------------- */
 
-Loader *train_loader(Trainer *t, const ProgTensor *image)
+Loader *train_loader(Trainer *t, const ProgTensor *image, bool augment)
 {
     return loader_new(t->a, t->d,
                       (LoaderConfig){ .data = t->c->data,
                                       .split = SPLIT_TRAIN,
                                       .batch = (int32_t)image->dim[0],
                                       .nhwc = image->nhwc,
-                                      .augment = !t->c->no_augment,
+                                      .augment = augment ? t->c->augment : (Augment){ 0 },
                                       .normalise = t->c->normalise,
                                       .seed = t->c->id.seed });
 }
@@ -124,9 +159,28 @@ Loader *train_loader(Trainer *t, const ProgTensor *image)
 static bool prepare_tests(Trainer *t)
 {
     const TrainConfig *c = t->c;
-    return evaluator_new(t->a, t->d, c->eval, c->data, c->classes, c->normalise, &t->evaluator) &&
-           (!c->eval_clamped.program ||
-            evaluator_new(t->a, t->d, c->eval_clamped, c->data, c->classes, c->normalise, &t->clamped));
+    EvalConfig         e = {
+                .eval = c->eval, .data = c->data, .classes = c->classes, .normalise = c->normalise, .ssim = c->ssim
+    };
+    if (!evaluator_new(t->a, t->d, &e, &t->evaluator))
+        return false;
+    e.eval = c->eval_clamped;
+    return !e.eval.program || evaluator_new(t->a, t->d, &e, &t->clamped);
+}
+
+/* Keys of the metrics. What a first version of metrics.csv had comes first. */
+static void name_columns(Trainer *t)
+{
+    const Evaluator *e = &t->evaluator;
+    const Measure    score = t->task->score;
+    Str              s = str_new(t->a);
+    t->score_key = arena_printf(t->a, "best_%s", measure_infos[score].key);
+    str_printf(&s, "lr,train_loss%s,test_loss,test_%s,%s", t->task->counts_correct ? ",train_top1" : "",
+               measure_infos[score].key, t->score_key);
+    for (int32_t m = 0; m < MEASURE_COUNT; m++)
+        if (e->measured[m] && m != (int32_t)score)
+            str_printf(&s, ",test_%s", measure_infos[m].key);
+    t->columns = s.s;
 }
 
 bool train_prepare(Trainer *t)
@@ -134,9 +188,10 @@ bool train_prepare(Trainer *t)
     const TrainConfig *c = t->c;
     if (!check_config(t->d, c) || !bind_programs(t) || !prepare_tests(t))
         return false;
-    t->loader = train_loader(t, t->now->in.image);
+    t->loader = train_loader(t, t->now->in.image, true);
     if (!t->loader)
         return false;
+    name_columns(t);
     t->schedule = c->schedule;
     t->schedule.steps_per_epoch = loader_batches(t->loader);
     t->limit = t->schedule.epochs * t->schedule.steps_per_epoch;
@@ -180,15 +235,15 @@ static bool first_batch(Trainer *t)
 {
     const LoadedProgram init = t->c->init;
     BatchInputs         in;
-    if (!batch_inputs(t->a, t->d, init, t->c->data, t->c->classes, false, &in))
+    if (!batch_inputs(t->d, init, t->c->data, SPLIT_TRAIN, t->c->classes, false, &in))
         return false;
-    Loader *loader = train_loader(t, in.image);
+    Loader *loader = train_loader(t, in.image, true);
     if (!loader)
         return false;
     loader_start(loader, 0, 0);
-    batch_next(loader, &in);
+    bool ok = batch_next(loader, &in) > 0;
     loader_free(loader);
-    return exec_submit(init.exec, init.index) >= 0 && warn_of_steps(t);
+    return ok && exec_submit(init.exec, init.index) >= 0 && warn_of_steps(t);
 }
 
 /* How many quantizers are calibrated; whether the first batch has something to say of others. */
@@ -226,6 +281,28 @@ static bool first_ranges(Trainer *t)
     return !c->init.program || !others || first_batch(t);
 }
 
+/* Averages begin at the first values of what they are of. */
+static bool averages_begin(Trainer *t)
+{
+    const LoadedProgram p = t->c->train;
+    const size_t        tail = sizeof CHECKPOINT_AVERAGE - 1;
+    bool                ok = true;
+    for (int32_t i = 0; i < p.program->n_tensors && ok; i++) {
+        const ProgTensor *average = &p.program->tensors[i];
+        const size_t      len = strlen(average->name);
+        if (average->kind != TENSOR_STATE || len <= tail || !str_eq(average->name + len - tail, CHECKPOINT_AVERAGE))
+            continue;
+        Arena             scratch = arena_new("average");
+        const ProgTensor *of = program_tensor(p.program, arena_strndup(&scratch, average->name, len - tail));
+        DT_ASSERT(of && of->bytes == average->bytes && of->dtype == average->dtype, "%s is the average of nothing",
+                  average->name);
+        void *values = arena_alloc(&scratch, (size_t)dtype_bytes(of->dtype, of->elems));
+        ok = tensor_read(p.exec, p.index, of, values) && tensor_write(p.exec, p.index, average, values);
+        arena_free(&scratch);
+    }
+    return ok;
+}
+
 static bool first_values(Trainer *t)
 {
     const TrainConfig *c = t->c;
@@ -233,25 +310,14 @@ static bool first_values(Trainer *t)
     t->s = (TrainState){ 0 };
     if (!program_init(t->d, c->train, c->id.seed))
         return false;
+    if (c->teacher && !teacher_load(t->d, c->teacher, c->train))
+        return false;
     if (c->init_from && !checkpoint_init(t->d, c->init_from, &c->id, c->train, &have_ranges))
         return false;
-    return have_ranges || first_ranges(t);
+    return (have_ranges || first_ranges(t)) && averages_begin(t);
 }
 
-/* ---- Saving and resuming --------------------------------------------------------------------------------------- */
-
-bool train_save(Trainer *t, const char *path)
-{
-    Arena       scratch = arena_new("save");
-    HostTensors host = { 0 };
-    progress_end(t->progress); /* should there be something to report */
-    if (t->inspector)
-        inspector_keep(t->inspector, &scratch, &host);
-    bool ok = rundir_sync(t->d, t->dir, &t->s.jsonl_bytes, &t->s.csv_bytes) &&
-              checkpoint_save(t->d, path, &t->c->id, &t->s, t->c->train, &host);
-    arena_free(&scratch);
-    return ok;
-}
+/* ---- New or resumed -------------------------------------------------------------------------------------------- */
 
 static bool start_new(Trainer *t)
 {
@@ -259,25 +325,21 @@ static bool start_new(Trainer *t)
     if (!first_values(t))
         return false;
     const char *exp = c->exp ? c->exp : arena_printf(t->a, "%s-%s", c->id.method, c->id.bits);
-    t->dir = rundir_create(t->a, t->d, c->runs_root ? c->runs_root : "runs", c->id.net, exp, c->out);
+    t->dir = rundir_create(t->a, t->d, c->runs_root ? c->runs_root : "runs", c->id.net, exp, c->out, t->columns);
     return t->dir && rundir_write_args(t->d, t->dir, c->args, c->n_args);
 }
 
 static bool start_resumed(Trainer *t)
 {
-    const TrainConfig *c = t->c;
-    HostTensors        host;
-    t->dir = rundir_open(t->a, t->d, c->resume);
-    if (!t->dir)
+    HostTensors host;
+    bool        found;
+    t->dir = rundir_open(t->a, t->d, t->c->resume, t->columns);
+    if (!t->dir || !keep_resume(t, &host, &found))
         return false;
-    if (rundir_has(t->dir, RUN_LAST)) {
-        const char *last = rundir_file(t->a, t->dir, RUN_LAST);
-        if (!checkpoint_resume(t->a, t->d, last, &c->id, c->train, &t->s, &host))
-            return false;
-        if (t->inspector)
-            inspector_restore(t->inspector, &host);
+    if (found && t->inspector)
+        inspector_restore(t->inspector, &host);
+    if (found)
         return true;
-    }
     rundir_log(t->dir, "killed before its first checkpoint: starts again");
     return first_values(t);
 }
@@ -294,5 +356,8 @@ bool train_start(Trainer *t)
     rundir_log(t->dir, "%s %s, %s %s, on %s: step %lld of %lld, batch %lld, %d threads, Detent " DT_VERSION,
                t->c->resume ? "resumes" : "trains", t->c->id.net, t->c->id.method, t->c->id.bits, t->c->id.dataset,
                (long long)t->s.step, (long long)t->limit, (long long)t->batch, exec_threads(t->c->train.exec));
-    return rundir_has(t->dir, RUN_LAST) || train_save(t, t->last);
+    if (!rundir_has(t->dir, RUN_LAST))
+        return keep_last(t);
+    t->saved_step = t->s.step;
+    return true;
 }

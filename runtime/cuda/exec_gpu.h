@@ -99,7 +99,7 @@ bool gpu_exec_ok(GpuExec *x, const char *call, CuResult status);
 
 /* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
-int64_t gpu_exec_needed(const Exec *e, const Program *p);
+int64_t gpu_exec_needed(const Exec *e, const Program *const *p, int32_t n);
 int64_t gpu_exec_available(const Exec *e);
 /* False: reported, nothing was allocated. */
 bool gpu_memory_fits(GpuExec *x, const Program *p) DT_CHECKED;

@@ -153,17 +153,28 @@ CuPtr gpu_address(const GpuExec *x, const GpuLoaded *l, MemRef at)
 
 /* ---- How much -------------------------------------------------------------------------------------------------- */
 
-int64_t gpu_exec_needed(const Exec *e, const Program *p)
+/* The io arena and the staging slots, which no other program uses. */
+static int64_t own_bytes(const Program *p)
+{
+    Arena   scratch = arena_new("memory");
+    int64_t staged = STAGES * spans_of(&scratch, p, TENSOR_INPUT).packed_bytes;
+    arena_free(&scratch);
+    return block_len(p->bytes[ARENA_IO]) + block_len(staged);
+}
+
+int64_t gpu_exec_needed(const Exec *e, const Program *const *p, int32_t n)
 {
     const GpuExec *x = (const GpuExec *)e;
-    Arena          scratch = arena_new("memory");
-    int64_t        sum = block_len(p->bytes[ARENA_IO]);
-    sum += block_len(STAGES * spans_of(&scratch, p, TENSOR_INPUT).packed_bytes);
+    int64_t        sum = 0, most[ARENA_COUNT] = { 0 }, tickets = 0;
+    for (int32_t i = 0; i < n; i++) {
+        sum += own_bytes(p[i]);
+        tickets = dt_max64(tickets, block_len(ticket_bytes(p[i])));
+        for (ArenaKind k = ARENA_PARAM; k < ARENA_COUNT; k++)
+            most[k] = dt_max64(most[k], block_len(p[i]->bytes[k]));
+    }
     for (ArenaKind k = ARENA_PARAM; k < ARENA_COUNT; k++)
-        sum += dt_max64(block_len(p->bytes[k]) - x->shared[k].bytes, 0);
-    sum += dt_max64(block_len(ticket_bytes(p)) - x->tickets.bytes, 0);
-    arena_free(&scratch);
-    return sum;
+        sum += dt_max64(most[k] - x->shared[k].bytes, 0);
+    return sum + dt_max64(tickets - x->tickets.bytes, 0);
 }
 
 int64_t gpu_exec_available(const Exec *e)
@@ -178,7 +189,7 @@ bool gpu_memory_fits(GpuExec *x, const Program *p)
     Diag   *d = x->base.d;
     Arena  *a = x->base.arena;
     int32_t errors = x->gpu->d->errors;
-    int64_t needed = gpu_exec_needed(&x->base, p), available = gpu_exec_available(&x->base);
+    int64_t needed = gpu_exec_needed(&x->base, &p, 1), available = gpu_exec_available(&x->base);
     if (x->gpu->d->errors > errors) { /* the driver did not say */
         x->base.failed = true;
         return false;

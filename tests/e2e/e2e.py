@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zlib
 
 DETENT = os.path.abspath(os.environ.get("DETENT", "build/release/detent"))
 SOURCE = os.path.abspath(os.environ.get("DETENT_SOURCE", "."))
@@ -106,6 +107,48 @@ def write_digits(path, train, test):
             file.write(struct.pack(">4I", 0x803, count, 28, 28) + pixels)
         with open(os.path.join(path, name + "-labels-idx1-ubyte"), "wb") as file:
             file.write(struct.pack(">2I", 0x801, count) + bytes(labels))
+    return path
+
+
+def write_png(path, width, height, pixels):
+    """RGB, 8 bits: rows of width * 3 bytes."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = b"".join(b"\0" + pixels[y * width * 3:(y + 1) * width * 3] for y in range(height))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)) +
+                   chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def smooth(chance, width, height):
+    """A picture whose neighbouring pixels are alike."""
+    at, slope = [chance.uniform(40, 200) for _ in range(3)], [chance.uniform(-2, 2) for _ in range(6)]
+    return [min(max(at[c] + slope[c] * (x - width / 2) + slope[3 + c] * (y - height / 2), 0), 255)
+            for y in range(height) for x in range(width) for c in range(3)]
+
+
+def write_pairs(path, count, width, height, sigma=20):
+    """Smooth pictures, and the same with noise: the layout of the data set "pairs"."""
+    chance = random.Random(5)
+    for i in range(count):
+        clean = smooth(chance, width, height)
+        noisy = [min(max(v + chance.gauss(0, sigma), 0), 255) for v in clean]
+        for folder, pixels in (("clean", clean), ("noisy", noisy)):
+            write_png(os.path.join(path, folder, "%02d.png" % i), width, height, bytes(round(v) for v in pixels))
+    return path
+
+
+def write_folder(path, train, test, width, height, classes=("red", "green", "blue")):
+    """Pictures in folders of their classes, in which one channel is brighter."""
+    chance = random.Random(6)
+    for split, count in (("train", train), ("val", test)):
+        for i in range(count):
+            k = i % len(classes)
+            pixels = bytearray(chance.randrange(128) for _ in range(width * height * 3))
+            for j in range(k % 3, len(pixels), 3):
+                pixels[j] += 100
+            write_png(os.path.join(path, split, classes[k], "%03d.png" % i), width, height, bytes(pixels))
     return path
 
 

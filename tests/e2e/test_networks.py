@@ -35,7 +35,7 @@ class ResNet20(e2e.Case):
             self.train("resnet20", out, *args, "--batch", "20", "--epochs", "1", "--log-every", "1", data=data)
             rows = self.jsonl(out)
             kinds = [row["kind"] for row in rows]
-            self.assertEqual(kinds, ["step"] * 6 + ["inspect"] * (out == "lsq") + ["epoch"])
+            self.assertEqual(kinds, ["step"] * 6 + ["inspect"] * (out == "lsq") + ["weights", "epoch"])
             self.assertLess(rows[0]["train_loss"], 6)
             self.assertEqual(self.csv(out)[0]["step"], 6)
         self.assertIn("s0.b0.conv1.weight.step", self.tensors("lsq"))

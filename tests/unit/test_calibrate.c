@@ -319,14 +319,15 @@ static void kinds_are_known_by_their_names(void **state)
 
 /* ---- A network --------------------------------------------------------------------------------------------------- */
 
-enum { RUN_BATCH = 10, RUN_TRAIN = 45, ROWS = 2 };
+enum { RUN_BATCH = 10, RUN_TRAIN = 45, ROWS = 2, COLUMNS = 8, PAIRS = COLUMNS / 2 };
 
-/* bufs: image, weight, then what is seen of them: weight, image, image - 0.5, zeros, image with some NaN */
+/* bufs: image, weight, then what is seen of them: weight, image, image - 0.5, zeros, image with some NaN, weight */
 static void show(const void *self, void *const *bufs, void *scratch, int64_t lo, int64_t hi)
 {
     (void)self, (void)scratch, (void)lo, (void)hi;
     const float *image = bufs[0];
-    memcpy(bufs[2], bufs[1], ROWS * 8 * sizeof(float));
+    memcpy(bufs[2], bufs[1], ROWS * COLUMNS * sizeof(float));
+    memcpy(bufs[7], bufs[1], ROWS * COLUMNS * sizeof(float));
     for (int i = 0; i < RUN_BATCH * DIGIT; i++) {
         ((float *)bufs[3])[i] = image[i];
         ((float *)bufs[4])[i] = image[i] - 0.5f;
@@ -352,6 +353,8 @@ static const QuantSite sites[] = {
     { SITE("dead.input", "act"), .bits = 8, .lo = 0, .hi = 255, .steps = 1, .max = "z.max", .kind = CALIBRATE_MAX },
     { SITE("odd.input", "act"), .bits = 8, .lo = 0, .hi = 255, .steps = 1, .step = "n.step", .kind = CALIBRATE_MAX },
     { SITE("a.input", "act"), .bits = 8, .lo = 0, .hi = 255, .steps = 1, .step = "left.step", .kind = CALIBRATE_NONE },
+    /* outputs are the second dimension, and two of them share a step */
+    { SITE("t.weight", "weight"), .bits = 4, .lo = -7, .hi = 7, .steps = PAIRS, .axis = 1, .step = "t.step", .kind = CALIBRATE_MAX },
 };
 /* clang-format on */
 
@@ -370,7 +373,7 @@ static Run run_new(Fixture *f)
         LEAF("y.step", 1),     LEAF("y.offset", 1),
         LEAF("y.min", 1),      LEAF("y.max", 1),
         LEAF("z.max", 1),      LEAF("n.step", 1),
-        LEAF("left.step", 1),
+        LEAF("left.step", 1),  LEAF("t.step", PAIRS),
     };
     const TensorDef observe[] = {
         TINY_IMAGE(RUN_BATCH),
@@ -380,6 +383,7 @@ static Run run_new(Fixture *f)
         SEEN("observe:b.input"),
         SEEN("observe:dead.input"),
         SEEN("observe:odd.input"),
+        { TENSOR_OUTPUT, "observe:t.weight", DTYPE_F32, 2, { ROWS, COLUMNS }, NULL, NULL },
     };
     Run r = { .net = ARENA_NEW(a, TinyNet) };
     write_mnist(f, path_in(f, "data"), RUN_TRAIN, 10, false);
@@ -389,7 +393,7 @@ static Run run_new(Fixture *f)
     r.c = (CalibrateConfig){
         .train = first,
         .observe = tiny_program(a, r.net, "observe", show, observe, DT_COUNT(observe)),
-        .data = dataset_open(a, &f->diag, "mnist", path_in(f, "data")),
+        .data = dataset_open(a, &f->diag, &(DataRequest){ .name = "mnist", .dir = path_in(f, "data") }),
         .classes = 10,
         .normalise = { { 0.3f }, { 0.25f } },
         .seed = 42,
@@ -403,7 +407,7 @@ static Run run_new(Fixture *f)
 
 static float leaf(const Run *r, const char *name, int64_t i)
 {
-    float v[ROWS] = { 0 };
+    float v[PAIRS] = { 0 };
     tensor_read(r->net->exec, r->c.train.index, program_tensor(r->c.train.program, name), v);
     return v[i];
 }
@@ -422,7 +426,7 @@ static Histogram *images(Fixture *f, const Run *r, int batches, float minus)
                                               .seed = r->c.seed });
     loader_start(l, 0, 0);
     for (int b = 0; b < batches; b++) {
-        assert_int_equal(loader_next(l, x, label), RUN_BATCH);
+        assert_int_equal(loader_next(l, &(BatchOut){ .image = x, .label = label }), RUN_BATCH);
         for (int i = 0; i < RUN_BATCH * DIGIT; i++)
             x[i] -= minus;
         histogram_add(h, x, RUN_BATCH * DIGIT);
@@ -450,6 +454,12 @@ static void ranges_reach_their_leaves(void **state)
         assert_true(leaf(&r, "w.step", k) == (float)(range_for(h, &sites[0]).max / 7));
     }
     assert_true(leaf(&r, "w.step", 0) != leaf(&r, "w.step", 1));
+    for (int k = 0; k < PAIRS; k++) {
+        float most = 0;
+        for (int i = 0; i < ROWS; i++)
+            most = fmaxf(most, fmaxf(fabsf(weight[i * COLUMNS + 2 * k]), fabsf(weight[i * COLUMNS + 2 * k + 1])));
+        assert_true(leaf(&r, "t.step", k) == (float)((double)most / 7));
+    }
     assert_true(leaf(&r, "x.step", 0) == (float)(range_for(images(f, &r, 3, 0), &sites[1]).max / 15));
     Histogram *y = images(f, &r, 3, 0.5f);
     Range      at = range_for(y, &sites[2]);

@@ -160,7 +160,7 @@ static void bad_containers_are_refused(void **state)
 
 /* ---- Checkpoints of a program ---------------------------------------------------------------------------------- */
 
-static const RunIdentity identity = { "tiny", "lsq", "w4a4", "mnist", 8, UINT64_C(0xfedcba9876543210) };
+static const RunIdentity identity = { "tiny", "lsq", "w4a4", "mnist", 8, UINT64_C(0xfedcba9876543210), NULL };
 static const TrainState  position = { .epoch = 3,
                                       .step = 1234567890123,
                                       .epoch_loss = 0.1,
@@ -169,7 +169,9 @@ static const TrainState  position = { .epoch = 3,
                                       .row_loss = 1e-300,
                                       .row_correct = 2,
                                       .row_steps = 1,
-                                      .best_top1 = 100.0 / 3,
+                                      .best_score = 100.0 / 3,
+                                      .epoch_parts = { { 0.1, 0, 1e-310 } },
+                                      .row_parts = { { 0, 0, 0, 0, 0, 0, 0, 2.0 / 3 } },
                                       .best_epoch = 2,
                                       .jsonl_bytes = 4711,
                                       .csv_bytes = 99 };
@@ -370,7 +372,11 @@ static void resume_takes_only_its_own_run(void **state)
         { { .meta = "net", .value = "resnet20" }, "net is tiny here and resnet20 there" },
         { { .meta = "step", .value = "12x" }, "no usable \"step\": 12x" },
         { { .meta = "step", .value = "-1" }, "no usable \"step\": -1" },
-        { { .meta = "best_top1", .value = "nan" }, "no usable \"best_top1\": nan" },
+        { { .meta = "best_score", .value = "nan" }, "no usable \"best_score\": nan" },
+        { { .meta = "row_parts", .value = "1 2x" }, "no usable \"row_parts\": 1 2x" },
+        { { .meta = "row_parts", .value = "1 2 3 4 5 6 7 8 9" }, "no usable \"row_parts\": 1 2 3 4 5 6 7 8 9" },
+        { { .meta = "row_parts", .value = "1 inf" }, "no usable \"row_parts\": 1 inf" },
+        { { .meta = "sizes", .value = "--classes=7" }, "sizes is none here and --classes=7 there" },
         { { .meta = "csv_bytes" }, "no usable \"csv_bytes\": missing" },
     };
     for (int i = 0; i < DT_COUNT(cases); i++) {
@@ -466,7 +472,7 @@ static void init_takes_all_ranges_or_none(void **state)
     some.program = ARENA_NEW(&f->arena, Program);
     *(Program *)some.program = *all.program;
     ((Program *)some.program)->n_tensors = DT_COUNT(defs) - 1;
-    const RunIdentity other = { identity.net, identity.method, "w2a2", identity.dataset, 8, 1 };
+    const RunIdentity other = { identity.net, identity.method, "w2a2", identity.dataset, 8, 1, NULL };
     const struct {
         LoadedProgram      saved;
         const RunIdentity *id;

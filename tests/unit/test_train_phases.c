@@ -92,15 +92,15 @@ static void phases_are_checked_before_the_first_step(void **state)
 {
     Fixture *f = *state;
     make_data(f);
-    Dataset    *data = dataset_open(&f->arena, &f->diag, "mnist", path_in(f, "data"));
+    Dataset    *data = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = path_in(f, "data") });
     TinyNet    *net = tiny_net(&f->arena, &f->diag, BATCH);
-    TrainPhase  wrong = { net->eval, 1 };
+    TrainPhase  wrong = { .train = net->eval, .from_epoch = 1 };
     TrainConfig c = { .train = net->train,
                       .phases = &wrong,
                       .n_phases = 1,
                       .eval = net->eval,
                       .data = data,
-                      .id = { "tiny", "lsq", "w4a4", "mnist", BATCH, 1 },
+                      .id = { "tiny", "lsq", "w4a4", "mnist", BATCH, 1, NULL },
                       .classes = 10,
                       .schedule = { .kind = SCHEDULE_CONSTANT, .lr = 0.01, .epochs = 2 },
                       .out = path_in(f, "a") };
@@ -114,7 +114,7 @@ static void phases_are_checked_before_the_first_step(void **state)
 /* The largest magnitude of the first two training batches, without augmentation. */
 static float largest_pixel(Fixture *f)
 {
-    Dataset *data = dataset_open(&f->arena, &f->diag, "mnist", path_in(f, "data"));
+    Dataset *data = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = path_in(f, "data") });
     Loader  *l = loader_new(
         &f->arena, &f->diag,
         (LoaderConfig){
@@ -123,7 +123,7 @@ static float largest_pixel(Fixture *f)
     int32_t label[BATCH];
     loader_start(l, 0, 0);
     for (int b = 0; b < 2; b++) {
-        loader_next(l, image, label);
+        loader_next(l, &(BatchOut){ .image = image, .label = label });
         for (int i = 0; i < BATCH * DIGIT; i++)
             most = fmaxf(most, fabsf(image[i]));
     }

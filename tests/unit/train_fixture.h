@@ -30,6 +30,7 @@ typedef struct Variant {
     bool        clamped, calibrate, untrained;
     bool        stopped; /* a signal comes while it is tested */
     int64_t     inspect_every;
+    int64_t     keep_every, keep, patience;
 } Variant;
 
 #define USUAL .sabotage = { -1, -1, -1, 0 }, .save_every = 7, .seed = 42, .lr = 0.05
@@ -43,7 +44,7 @@ UNUSED static QuantSite tiny_site(const char *name, const char *role, int64_t el
 
 UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
 {
-    Dataset *data = dataset_open(&f->arena, &f->diag, "mnist", path_in(f, "data"));
+    Dataset *data = dataset_open(&f->arena, &f->diag, &(DataRequest){ .name = "mnist", .dir = path_in(f, "data") });
     TinyNet *net = tiny_net(&f->arena, &f->diag, BATCH);
     net->sabotage = v->sabotage;
     if (v->deep)
@@ -51,7 +52,7 @@ UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
     net->stop_test = v->stopped;
     if (v->more)
         tiny_more(&f->arena, net);
-    const TrainPhase late = { net->late, v->late_from };
+    const TrainPhase late = { .train = net->late, .from_epoch = v->late_from };
     QuantSite        sites[] = { tiny_site("fc.weight", "weight", CLASSES * DIGIT),
                                  tiny_site("fc.act", "act", BATCH * DIGIT) };
     sites[1].step = "fc.act.step";
@@ -62,7 +63,7 @@ UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
                        .eval = net->eval,
                        .init = net->init,
                        .data = data,
-                       .id = { "tiny", "lsq", "w4a4", "mnist", v->wrong_batch ? 11 : BATCH, v->seed },
+                       .id = { "tiny", "lsq", "w4a4", "mnist", v->wrong_batch ? 11 : BATCH, v->seed, NULL },
                        .classes = v->wrong_classes ? 100 : 10,
                        .normalise = { { 0.3f }, { 0.25f } },
                        .schedule = { .kind = SCHEDULE_COSINE,
@@ -82,6 +83,9 @@ UNUSED static TrainResult run_here(Fixture *f, const Variant *v, FILE *say)
                        .save_every = v->save_every,
                        .log_every = v->log_every ? v->log_every : 6,
                        .eval_every = v->eval_every,
+                       .patience = v->patience,
+                       .keep_every = v->keep_every,
+                       .keep = v->keep,
                        .runs_root = path_in(f, "runs"),
                        .out = v->own_dir || v->resume ? NULL : path_in(f, v->out),
                        .resume = v->resume ? path_in(f, v->resume) : NULL,
