@@ -11,7 +11,7 @@ What is equal: full signed range for weights, unsigned range for inputs that can
 the last layer, gradient scale 1 / sqrt(N hi) with N of one sample, first step sizes from the first batch, weight decay
 on weights alone.
 
-Used by torch_step.py and tests/reference/make_*.py. Needs PyTorch, which Detent itself does not.
+Large networks are made in float first and quantized afterwards; their modules keep their own names. Used by torch_step.py and tests/reference/make_*.py. Needs PyTorch, which Detent itself does not.
 """
 import math
 import re
@@ -87,9 +87,24 @@ class Quantized(nn.Module):
 
     def forward(self, x):
         x, w = self.quantize_input(x), self.quantize_weight(self.layer.weight)
+        if isinstance(self.layer, nn.ConvTranspose2d):
+            return F.conv_transpose2d(x, w, self.layer.bias, self.layer.stride, self.layer.padding)
         if isinstance(self.layer, nn.Conv2d):
-            return F.conv2d(x, w, self.layer.bias, self.layer.stride, self.layer.padding)
+            return F.conv2d(x, w, self.layer.bias, self.layer.stride, self.layer.padding, groups=self.layer.groups)
         return F.linear(x, w, self.layer.bias)
+
+
+def quantize(net, recipe, is_signed):
+    """Quantizers into a network that is made already. is_signed: may the input of the layer of that name be negative?"""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    names = [n for n, m in net.named_modules() if isinstance(m, kinds)]
+    for name in names if recipe.method != "float" else ():
+        parent, _, child = name.rpartition(".")
+        holder = net.get_submodule(parent)
+        bits = (EDGE_BITS, EDGE_BITS) if name in (names[0], names[-1]) else (recipe.weight_bits, recipe.act_bits)
+        setattr(holder, child, Quantized(getattr(holder, child), Quantizer(bits[0], True, True),
+                                         Quantizer(bits[1], is_signed(name), False)))
+    return net
 
 
 class ConvBn(nn.Module):
@@ -164,7 +179,62 @@ class Mnist(nn.Module):
         return self.fc2(F.dropout(x, 0.5, self.training))
 
 
-NETS = {"resnet20": Resnet20, "mnist": Mnist}
+class EfficientNetB3(nn.Module):
+    """models/efficientnet.c, torchvision's own"""
+
+    image, classes = (3, 300, 300), 1000
+
+    def __init__(self, recipe):
+        super().__init__()
+        import torchvision
+        self.net = quantize(torchvision.models.efficientnet_b3(weights=None, num_classes=self.classes), recipe, lambda name: True)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def convs(c_in, *channels, last=True):
+    """3x3 convolutions, each with a ReLU behind it; last False: not behind the last."""
+    layers = []
+    for i, c in enumerate(channels):
+        layers.append(nn.Conv2d(c_in, c, 3, padding=1))
+        if last or i + 1 < len(channels):
+            layers.append(nn.ReLU(inplace=True))
+        c_in = c
+    return nn.Sequential(*layers)
+
+
+class Cbdnet(nn.Module):
+    """models/cbdnet.c; the level of noise is kept for the loss"""
+
+    image, classes = (3, 128, 128), 0
+
+    def __init__(self, recipe):
+        super().__init__()
+        self.estimate = convs(3, 32, 32, 32, 32, 3)
+        self.inc = convs(6, 64, 64)
+        self.down1, self.down2 = convs(64, 128, 128, 128), convs(128, *6 * (256,))
+        self.up1, self.up2 = nn.ConvTranspose2d(256, 128, 2, 2), nn.ConvTranspose2d(128, 64, 2, 2)
+        self.conv1, self.conv2 = convs(128, 128, 128, 128), convs(64, 64, 64)
+        self.out = nn.Conv2d(64, 3, 1)
+        quantize(self, recipe, lambda name: name in ("estimate.0", "inc.0", "conv1.0", "conv2.0"))
+
+    def forward(self, x):
+        self.sigma = self.estimate(x)
+        skip1 = self.inc(torch.cat((x, self.sigma), 1))
+        skip2 = self.down1(F.avg_pool2d(skip1, 2))
+        y = self.conv1(self.up1(self.down2(F.avg_pool2d(skip2, 2))) + skip2)
+        return x + self.out(self.conv2(self.up2(y) + skip1))
+
+
+def cbdnet_loss(y, target, sigma, noise):
+    """Mean squares; total variation of the level of noise; where the true one is known, 0.7 and 0.3 of its squared error."""
+    tv = (sigma[:, :, 1:] - sigma[:, :, :-1]).square().mean() + (sigma[..., 1:] - sigma[..., :-1]).square().mean()
+    weight = torch.where(sigma < noise, 0.7, 0.3) * (noise >= 0)
+    return F.mse_loss(y, target) + 0.05 * tv + 0.5 * (weight * (sigma - noise).square()).mean()
+
+
+NETS = {"resnet20": Resnet20, "mnist": Mnist, "efficientnet_b3": EfficientNetB3, "cbdnet": Cbdnet}
 
 
 def detent_name(name):

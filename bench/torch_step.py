@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """torch_step.py: training steps of PyTorch, served like `detent bench --serve`: a "ready ..." line, then a round of
 --steps steps for each line on stdin, answered with the seconds of one. A step is everything: gradients to zero, forward
-with batch statistics, cross entropy, backward, SGD with momentum and weight decay. On a GPU the steps of a round are put
+with batch statistics, the loss (cross entropy; CBDNet has its own), backward, SGD with momentum and weight decay. On a GPU the steps of a round are put
 into its stream one behind the other, and the clock stops when it is done with the last.
 
 bench/step runs it; by hand: echo | bench/torch_step.py --net resnet20 --method lsq --batch 8
@@ -19,7 +19,7 @@ WARMUP = 3
 
 def parse_args():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--net", default="resnet20", choices=["resnet20", "mnist"])
+    p.add_argument("--net", default="resnet20", help="one of torch_nets.NETS")
     p.add_argument("--method", default="float", choices=["float", "lsq"])
     p.add_argument("--bits", default="w4a4", help="of the layers between the first and the last, for lsq")
     p.add_argument("--batch", type=int, default=128)
@@ -38,7 +38,7 @@ os.environ["OMP_NUM_THREADS"] = str(ARGS.threads)
 for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
     os.environ.setdefault(name, value)
 
-from torch_nets import NETS, F, Recipe, sgd, torch  # noqa: E402  (says what to do when PyTorch is missing)
+from torch_nets import NETS, F, Recipe, cbdnet_loss, sgd, torch  # noqa: E402  (says what to do when PyTorch is missing)
 
 
 def set_math(math):
@@ -56,13 +56,17 @@ class Step:
         layout = torch.channels_last if args.layout == "nhwc" else torch.contiguous_format
         self.net = NETS[args.net](Recipe(args.method, args.bits)).to(args.device, memory_format=layout).train()
         self.images = torch.randn(args.batch, *self.net.image).to(args.device).contiguous(memory_format=layout)
-        self.labels = torch.randint(self.net.classes, (args.batch,)).to(args.device)
+        if self.net.classes:
+            self.labels = torch.randint(self.net.classes, (args.batch,)).to(args.device)
+        else:
+            self.labels, self.noise = torch.rand_like(self.images), 0.1 * torch.rand_like(self.images)
         self.net(self.images)  # first values of step sizes
         self.optimizer = sgd(self.net, 0.01, 0.9, 1e-4)
         self.forward = torch.compile(self.loss, mode=args.compile) if args.compile else self.loss
 
     def loss(self):
-        return F.cross_entropy(self.net(self.images), self.labels)
+        y = self.net(self.images)
+        return F.cross_entropy(y, self.labels) if self.net.classes else cbdnet_loss(y, self.labels, self.net.sigma, self.noise)
 
     def wait(self):
         if self.cuda:
