@@ -37,7 +37,10 @@ static const char *backend_cache_dir(Session *s)
 
 static bool backend_host(Session *s, bool interp)
 {
-    JitOptions jit = { (int)s->opt.vector_width, backend_cache_dir(s), s->opt.pass.dump_kernels };
+    JitOptions jit = { .vector_width = (int)s->opt.vector_width,
+                       .cache_dir = backend_cache_dir(s),
+                       .dump_dir = s->opt.pass.dump_kernels,
+                       .sizes_only = s->sizes != NULL };
     if (interp && s->opt.pass.dump_kernels != NULL) {
         diag_error(&s->diag, LOC_NONE, "--dump-kernels: the interpreter makes no code to write");
         diag_help(&s->diag, "use --backend=cpu; the text of every kernel is also in what `detent dump` prints");
@@ -110,11 +113,25 @@ static bool backend_arch_only(Session *s)
     return true;
 }
 
+/* A GPU whose sizes are asked for need not be here: the null GPU stands for it. NULL: it is, or should be. */
+static const CudaDriver *backend_stand_in(Session *s)
+{
+    Arena probe = arena_new("probe");
+    Diag  quiet = diag_new(NULL);
+    bool  wanted = s->sizes != NULL && str_eq(s->opt.backend, "cuda");
+    bool  missing = wanted && cuda_driver_load(&probe, &quiet) == NULL;
+    diag_free(&quiet);
+    arena_free(&probe);
+    return missing ? cuda_driver_null(&s->arena, &s->diag, s->opt.gpu_memory_bytes) : NULL;
+}
+
 static Gpu *backend_open_gpu(Session *s, bool run)
 {
     Arena            *a = &s->arena;
     Diag             *d = &s->diag;
-    const CudaDriver *t = str_eq(s->opt.backend, "sim")    ? cuda_driver_sim(a, d, s->opt.gpu_memory_bytes)
+    const CudaDriver *stand_in = backend_stand_in(s);
+    const CudaDriver *t = stand_in != NULL                 ? stand_in
+                          : str_eq(s->opt.backend, "sim")  ? cuda_driver_sim(a, d, s->opt.gpu_memory_bytes)
                           : str_eq(s->opt.backend, "null") ? cuda_driver_null(a, d, s->opt.gpu_memory_bytes)
                                                            : cuda_driver_load(a, d);
     Gpu              *gpu = t != NULL ? gpu_open(a, d, t, 0) : NULL;
@@ -133,7 +150,7 @@ static bool backend_gpu(Session *s, bool run)
     if (s->gpu == NULL)
         return false;
     const CudaDriver *t = s->gpu->t;
-    CudaJitOptions    jit = { .sm = t->runs_source ? 0 : s->gpu->sm,
+    CudaJitOptions    jit = { .sm = t->runs_source || s->sizes != NULL ? 0 : s->gpu->sm,
                               .cache_dir = backend_cache_dir(s),
                               .dump_dir = s->opt.pass.dump_kernels };
     s->jit = jit_cuda_new(a, d, jit);

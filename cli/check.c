@@ -149,11 +149,9 @@ static const struct {
     StepKind    step;
     const char *name;
     bool        quantizers; /* without them there is no such step */
-} check_steps[] = { { STEP_TRAIN, "train", false },
-                    { STEP_EVAL, "eval", false },
-                    { STEP_INIT, "init", true },
-                    { STEP_OBSERVE, "observe", true },
-                    { STEP_INSPECT, "inspect", true } };
+} check_steps[] = { { STEP_TRAIN, "train", false },    { STEP_EVAL, "eval", false },
+                    { STEP_INIT, "init", true },       { STEP_OBSERVE, "observe", true },
+                    { STEP_INSPECT, "inspect", true }, { STEP_REESTIMATE, "reestimate", false } };
 
 /* A kernel that no step before had. */
 typedef struct CheckKernel {

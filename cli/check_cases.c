@@ -122,12 +122,53 @@ static void shrink_repeat(CaseShape *c)
     case_attr(c, A_COUNT)->i = dt_min64(case_attr(c, A_COUNT)->i, CASE_C);
 }
 
+/* Sides shrink as far as the padding leaves something of the result. */
+static void shrink_conv_transpose(CaseShape *c)
+{
+    Shape         *x = &c->in[0], *w = &c->in[1];
+    const int64_t *pad = case_attr(c, A_PAD)->pads, stride = case_attr(c, A_STRIDE)->i;
+    w->dim[0] = dt_min64(w->dim[0], 4);
+    w->dim[1] = dt_min64(w->dim[1], 3);
+    x->dim[0] = dt_min64(x->dim[0], CASE_N);
+    x->dim[1] = w->dim[0];
+    for (int32_t d = 2; d < 4; d++) {
+        int64_t least = 2 + dt_max64(pad[d - 2] + pad[d] - w->dim[d], 0) / stride;
+        x->dim[d] = dt_min64(x->dim[d], dt_max64(CASE_HW, least));
+    }
+}
+
+/* A window of channels that lies in x as the original does, or around it. */
+static void shrink_slice(CaseShape *c)
+{
+    AttrVal *begin = case_attr(c, A_BEGIN), *channels = case_attr(c, A_CHANNELS);
+    int64_t  behind = c->in[0].dim[1] - begin->i - channels->i; /* of x; negative: zeros */
+    shrink_dims(c);
+    begin->i = begin->i < 0 ? dt_max64(begin->i, -2) : dt_min64(begin->i, 2);
+    behind = behind < 0 ? dt_max64(behind, -2) : dt_min64(behind, 2);
+    channels->i = dt_max64(c->in[0].dim[1] - begin->i - behind, 1);
+}
+
+/* What is cut off must be there. */
+static void shrink_pad_image(CaseShape *c)
+{
+    int64_t *pad = case_attr(c, A_PAD)->pads;
+    for (int32_t i = 0; i < 4; i++)
+        pad[i] = pad[i] < 0 ? dt_max64(pad[i], -2) : dt_min64(pad[i], 2);
+    for (int32_t d = 2; d < 4; d++) {
+        int64_t cut = -dt_min64(pad[d - 2], 0) - dt_min64(pad[d], 0);
+        c->in[0].dim[d] = dt_min64(c->in[0].dim[d], CASE_HW + cut);
+    }
+    c->in[0].dim[0] = dt_min64(c->in[0].dim[0], CASE_N);
+    c->in[0].dim[1] = dt_min64(c->in[0].dim[1], CASE_C);
+}
+
 typedef void (*ShrinkFn)(CaseShape *c);
 /* clang-format off */
 static const ShrinkFn case_shrinks[OP_COUNT] = {
     [OP_CONV2D] = shrink_conv,       [OP_LINEAR] = shrink_linear,   [OP_MAXPOOL] = shrink_pool, [OP_AVGPOOL] = shrink_pool,
     [OP_SHORTCUT_A] = shrink_shortcut, [OP_RESHAPE] = shrink_reshape, [OP_QDQ] = shrink_qdq,
-    [OP_REPEAT] = shrink_repeat,
+    [OP_REPEAT] = shrink_repeat,     [OP_SLICE] = shrink_slice,     [OP_PAD_IMAGE] = shrink_pad_image,
+    [OP_CONV_TRANSPOSE2D] = shrink_conv_transpose,
 };
 /* clang-format on */
 

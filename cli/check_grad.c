@@ -20,6 +20,8 @@
 typedef enum GradData {
     DATA_PLAIN,    /* anything in (-1, 1) */
     DATA_AWAY,     /* no closer to 0 than 1/4 */
+    DATA_KNOTS,    /* eight times as far apart, no closer than 1/4 to -3, 0, 3 or 6 */
+    DATA_APART,    /* operand 0 at least 1.5 from operand 1, which is no closer to 0 than 1/4 */
     DATA_DISTINCT, /* no two closer than 4 h */
     DATA_POSITIVE, /* operand 2, a variance, in (1/2, 3/2) */
     DATA_SCALE,    /* the same of operand 1 */
@@ -46,10 +48,25 @@ static const GradRow grad_rows[OP_COUNT] = {
     [OP_RESHAPE] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_DROPOUT] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_SHORTCUT_A] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_CONV_TRANSPOSE2D] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_CONCAT] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_SLICE] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_PAD_IMAGE] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
+    [OP_UPSAMPLE] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_REDUCE_SUM] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_MUL] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
     [OP_MSE] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
+    [OP_TV] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
+    [OP_L1] = { 0.125, 1e-5, DATA_APART, "linear as long as x stays on its side of the target" },
+    [OP_CHARBONNIER] = { 0.125, 1e-3, DATA_APART, "far from the target it curves little: h^2 eps / d^4" },
+    [OP_ASYMMETRIC] = { 0.125, 1e-5, DATA_APART, "quadratic as long as x stays on its side of the target, and that on its side of 0" },
     [OP_RELU] = { 0.125, 1e-5, DATA_AWAY, "linear as long as no input crosses 0: they keep 1/4 away" },
+    [OP_LEAKY_RELU] = { 0.125, 1e-5, DATA_AWAY, "linear as long as no input crosses 0: they keep 1/4 away" },
+    [OP_RELU6] = { 0.125, 1e-5, DATA_KNOTS, "linear between knots, of which inputs keep 1/4 away" },
+    [OP_HARD_SIGMOID] = { 0.125, 1e-5, DATA_KNOTS, "linear between knots, of which inputs keep 1/4 away" },
+    [OP_HARD_SWISH] = { 0.125, 1e-5, DATA_KNOTS, "quadratic between knots, of which inputs keep 1/4 away" },
+    [OP_SIGMOID] = { 0.015625, 1e-3, DATA_PLAIN, "it curves: h^2 times the third derivative" },
+    [OP_SILU] = { 0.015625, 1e-3, DATA_PLAIN, "it curves: h^2 times the third derivative" },
     [OP_MAXPOOL] = { 0.03125, 1e-5, DATA_DISTINCT, "linear as long as the largest of a window stays it: inputs are 4 h apart" },
     [OP_BN_MEAN] = { 0.5, 1e-5, DATA_PLAIN, WHY_LINEAR },
     [OP_BN_VAR] = { 0.5, 1e-5, DATA_PLAIN, WHY_BILINEAR },
@@ -63,6 +80,7 @@ static const GradRow grad_rows[OP_COUNT] = {
     [OP_PENALTY] = { 0, 1e-5, DATA_CODES, "differences of phi in double; the kernel's are sums in single precision" },
     [OP_GRAD_SCALE] = { 0, 1e-6, DATA_PLAIN, "one product in single precision" },
     [OP_CROSS_ENTROPY] = { 0.015625, 1e-3, DATA_PLAIN, "softmax curves: h^2 times the third derivative" },
+    [OP_DISTILL] = { 0.0625, 2e-3, DATA_PLAIN, "softmax curves: h^2 times the third derivative; its terms cancel, so h is wide" },
 };
 /* clang-format on */
 
@@ -91,6 +109,14 @@ static void grad_fill_distinct(double *x, int64_t n, uint32_t tensor, double gap
     for (int64_t i = 0; i < n; i++)
         x[i] = gap * ((double)at[i] - (double)(n / 2));
     arena_free(&a);
+}
+
+static double grad_between_knots(double x)
+{
+    for (double knot = -3; knot <= 6; knot += 3)
+        if (fabs(x - knot) < 0.25)
+            x = knot + (x < knot ? -0.25 : 0.25);
+    return x;
 }
 
 /* Steps and zero points of a quantizer's channels. */
@@ -156,8 +182,12 @@ static void grad_fill(const GradRow *row, const Graph *g, const Value *op, int32
     }
     for (int64_t i = 0; i < n; i++) {
         x[i] = grad_number(tensor, i);
-        if (row->data == DATA_AWAY)
+        if (row->data == DATA_AWAY || (row->data == DATA_APART && operand == 1))
             x[i] += x[i] < 0 ? -0.25 : 0.25;
+        if (row->data == DATA_APART && operand == 0)
+            x[i] += x[i] < 0 ? -3 : 3;
+        if (row->data == DATA_KNOTS)
+            x[i] = grad_between_knots(8 * x[i]);
         if ((row->data == DATA_POSITIVE && operand == 2) || (row->data == DATA_SCALE && operand == 1))
             x[i] = 1 + x[i] / 2;
         if (row->data == DATA_CODES)
@@ -455,9 +485,10 @@ static void grad_check_all(GradCheck *c, const Graph *g)
 
 bool check_gradients(CheckBackend *b, const Graph *g, GradResult *out)
 {
-    static const CheckSetup setup = { .step = STEP_TRAIN,
-                                      .passes =
-                                          "autodiff,decompose,simplify,layout,fuse,batch,schedule,plan-memory,lower" };
+    static const CheckSetup setup = {
+        .step = STEP_TRAIN,
+        .passes = "autodiff,decompose,depthwise,simplify,layout,fuse,batch,schedule,plan-memory,lower"
+    };
     GradCheck c = { .a = arena_new("gradient check"), .op = ir_value(g, check_case_op(g)), .result = out };
     c.row = &grad_rows[c.op->op];
     *out = (GradResult){ .ok = true, .bound = c.row->bound, .where = "" };

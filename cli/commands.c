@@ -15,8 +15,12 @@ const Command cli_commands[] = {
     { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_check },
     { "bench",   "NET",             "Time a training step: float and quantized, with ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
     { "sensitivity", "NET",         "Quantize one layer at a time: which ones cost accuracy, and which to leave in float.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_SENSITIVITY | OPTS_PASSES, true, command_sensitivity },
+    { "plan",    "NET",             "Memory that training takes, by kind, of all methods or of one, and the largest batch that fits; nothing is run.", OPTS_COMMON | OPTS_RECIPE | OPTS_PLAN | OPTS_TARGET | OPTS_RUN, true, command_plan },
+    { "predict", "NET PICTURE...",  "The likeliest classes of pictures; or pictures without their noise, of a network that restores.", OPTS_COMMON | OPTS_RECIPE | OPTS_PREDICT | OPTS_TARGET | OPTS_RUN, true, command_predict },
+    { "report",  "RUN...",          "One HTML page about runs: table, curves, quantizers, pictures. It needs no other file.", OPTS_COMMON | OPTS_REPORT, false, command_report },
     { "info",    "NET",             "Layers, shapes, params, multiplications, and which quantizer is where.", OPTS_COMMON | OPTS_RECIPE, true, command_info },
     { "diff",    "A B",             "Compare two checkpoints, tensor by tensor: files, or directories of runs. With --against: a network on two backends, layer by layer.", OPTS_COMMON | OPTS_RECIPE | OPTS_DIFF | OPTS_TARGET | OPTS_RUN, false, command_diff },
+    { "import",  "NET FILE",        "Weights of a PyTorch network, a state dict in safetensors, become a checkpoint.", OPTS_COMMON | OPTS_IMPORT, true, command_import },
     { "recipes", "[NAME]",          "Recipes that are built in; with a name, the text of one, to copy and change.", OPTS_COMMON, false, command_recipes },
     { "doctor",  "",                "What this machine has, and what is missing.", OPTS_COMMON | OPTS_TARGET | OPTS_RUN, false, command_doctor },
 };
@@ -26,7 +30,10 @@ const int32_t cli_n_commands = DT_COUNT(cli_commands);
 /* A program of one network is not told its name. */
 static const char *cli_args_text(const Command *c, const DtModel *model)
 {
-    return model != NULL && c->takes_net ? "" : c->args;
+    static const char net[] = "NET ";
+    if (model == NULL || !c->takes_net)
+        return c->args;
+    return strncmp(c->args, net, sizeof net - 1) == 0 ? c->args + sizeof net - 1 : "";
 }
 
 static void cli_usage(FILE *out, const char *program, const DtModel *model)
@@ -36,13 +43,13 @@ static void cli_usage(FILE *out, const char *program, const DtModel *model)
         fprintf(out, "This program holds the network %s: %s.\n\n", model->name, model->doc);
     fprintf(out, "usage: %s COMMAND %s[options]\n\n", program, model != NULL ? "" : "... ");
     for (int32_t i = 0; i < cli_n_commands; i++)
-        fprintf(out, "  %-11s %-6s %s\n", cli_commands[i].name, cli_args_text(&cli_commands[i], model),
+        fprintf(out, "  %-11s %-14s %s\n", cli_commands[i].name, cli_args_text(&cli_commands[i], model),
                 cli_commands[i].doc);
     if (model == NULL) {
-        fprintf(out, "\nNET is a network that is built in (");
+        fprintf(out, "\nNET is a .c file or a network that is built in:");
         for (int32_t i = 0; i < frontend_n_models; i++)
-            fprintf(out, "%s%s", i > 0 ? ", " : "", frontend_models[i]->name);
-        fprintf(out, ") or a .c file.");
+            fprintf(out, "%s%s", i % 5 == 0 ? i > 0 ? ",\n  " : "\n  " : ", ", frontend_models[i]->name);
+        fprintf(out, "\n");
     }
     fprintf(out, "\n`%s COMMAND --help` lists the options; detent-opt works on IR text.\n", program);
 }
@@ -57,7 +64,7 @@ static void cli_command_help(const Command *c, const char *program, const DtMode
     arena_free(&a);
 }
 
-static const Command *cli_find_command(Arena *a, Diag *d, const char *program, const char *name)
+static const Command *cli_find_command(Diag *d, const char *program, const char *name)
 {
     const char *names[DT_COUNT(cli_commands)];
     for (int32_t i = 0; i < cli_n_commands; i++) {
@@ -66,9 +73,7 @@ static const Command *cli_find_command(Arena *a, Diag *d, const char *program, c
             return &cli_commands[i];
     }
     diag_error(d, LOC_NONE, "%s: expected a command, found '%s'", program, name);
-    const char *near = str_nearest(a, name, names, cli_n_commands);
-    if (near[0] != 0)
-        diag_help(d, "did you mean %s?", near);
+    diag_help_nearest(d, name, names, cli_n_commands, NULL);
     diag_help(d, "`%s --help` lists the commands", program);
     return NULL;
 }
@@ -134,11 +139,22 @@ static bool cli_check_words(Session *s, const Command *c, const StrList *rest, i
 {
     if (rest->len > most)
         diag_error(&s->diag, LOC_NONE, "%s %s: expected %s, found '%s' too", s->program, c->name,
-                   most > 0 ? "one network" : "only options", rest->at[most]);
+                   most > 1   ? "a network and a file"
+                   : most > 0 ? "one network"
+                              : "only options",
+                   rest->at[most]);
     else if (rest->len < least)
         diag_error(&s->diag, LOC_NONE, "%s %s: expected a network, found none: a name such as mnist, or a .c file",
                    s->program, c->name);
     return rest->len >= least && rest->len <= most;
+}
+
+/* "NET PICTURE..." takes any number, "NET FILE" one more than the network. */
+static int32_t cli_most_words(const Command *c, int32_t words)
+{
+    if (strstr(c->args, "...") != NULL)
+        return INT32_MAX;
+    return words + (strchr(c->args, ' ') != NULL ? 1 : 0);
 }
 
 static int cli_run_command(Session *s, const Command *c, const StrList *rest, const DtModel *model)
@@ -150,7 +166,7 @@ static int cli_run_command(Session *s, const Command *c, const StrList *rest, co
     s->model = model;
     if (!c->takes_net && c->args[0] != 0) /* words of its own, which it checks itself */
         return c->run(s, rest);
-    if (!cli_check_words(s, c, rest, resumes ? 0 : words, words))
+    if (!cli_check_words(s, c, rest, resumes ? 0 : words, cli_most_words(c, words)))
         return EXIT_USAGE;
     if (!c->takes_net)
         return c->run(s, rest);
@@ -164,6 +180,10 @@ static int cli_run_command(Session *s, const Command *c, const StrList *rest, co
     const DtModel *m = model != NULL ? model : cli_find_net(s, c, rest->len > 0 ? rest->at[0] : net);
     if (m == NULL || (resumes && !cli_same_net(s, net, m)))
         return EXIT_MISTAKE;
+    if (c->run == command_plan) { /* it looks at many recipes, and opens a session for each */
+        s->model = m;
+        return c->run(s, rest);
+    }
     return session_open(s, m) ? c->run(s, rest) : EXIT_USAGE;
 }
 
@@ -186,9 +206,13 @@ static int cli_command(Session *s, int argc, char **argv, const DtModel *model)
 {
     StrList        rest = { 0 };
     bool           help = argc > 2 && str_eq(argv[1], "help");
-    const Command *c = cli_find_command(&s->arena, &s->diag, s->program, argv[help ? 2 : 1]);
-    for (int i = 2; i < argc && !str_eq(argv[i], "--"); i++)
+    const Command *c = cli_find_command(&s->diag, s->program, argv[help ? 2 : 1]);
+    for (int i = 2; i < argc && !str_eq(argv[i], "--"); i++) {
+        static char out[] = "--out";
         help |= str_eq(argv[i], "-h");
+        if (c != NULL && str_eq(argv[i], "-o") && cli_takes(&s->arena, c->groups, out))
+            argv[i] = out;
+    }
     if (c != NULL && help) {
         cli_command_help(c, s->program, model);
         return EXIT_OK;

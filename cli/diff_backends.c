@@ -72,7 +72,7 @@ static bool look_at_float(Session *s)
 /* Those of --checkpoint, or first ones. *ranges: quantizers have theirs. */
 static bool load_weights(Session *s, LoadedProgram p, bool *ranges)
 {
-    const RunIdentity id = { s->model->name, s->recipe.method, session_recipe_text(s), NULL, s->opt.batch, 0 };
+    const RunIdentity id = { .net = s->model->name, .method = s->recipe.method, .bits = session_recipe_text(s) };
     *ranges = false;
     return program_init(&s->diag, p, s->opt.seed) &&
            (s->opt.checkpoint == NULL || checkpoint_init(&s->diag, s->opt.checkpoint, &id, p, ranges));
@@ -89,27 +89,34 @@ static bool test_images(Session *s, const ProgTensor *image, Batch *b)
         diag_error(&s->diag, LOC_NONE, "--dataset: expected the name of the data set in %s, found none", s->opt.data);
         return false;
     }
-    Normalise n;
-    Dataset  *data = dataset_open(&s->arena, &s->diag, s->opt.dataset, s->opt.data);
-    memcpy(n.mean, s->model->mean, sizeof(n.mean));
-    memcpy(n.std, s->model->std, sizeof(n.std));
+    Dataset *data = dataset_open(&s->arena, &s->diag,
+                                 &(DataRequest){ .name = s->opt.dataset,
+                                                 .dir = s->opt.data,
+                                                 .h = (int32_t)image->dim[2],
+                                                 .w = (int32_t)image->dim[3],
+                                                 .test_h = (int32_t)image->dim[2],
+                                                 .test_w = (int32_t)image->dim[3] });
     if (data == NULL)
         return false;
-    if (image->dim[1] != data->c || image->dim[2] != data->h || image->dim[3] != data->w) {
+    const int32_t want[3] = { dataset_channels(data), dataset_height(data, SPLIT_TEST),
+                              dataset_width(data, SPLIT_TEST) };
+    if (image->dim[1] != want[0] || image->dim[2] != want[1] || image->dim[3] != want[2]) {
         diag_error(&s->diag, LOC_NONE, "%s: the network expects images of %lldx%lldx%lld, %s has %dx%dx%d",
                    s->model->name, (long long)image->dim[1], (long long)image->dim[2], (long long)image->dim[3],
-                   data->name, data->c, data->h, data->w);
+                   dataset_name(data), want[0], want[1], want[2]);
         return false;
     }
-    Loader *l = loader_new(
-        &s->arena, &s->diag,
-        (LoaderConfig){ .data = data, .split = SPLIT_TEST, .batch = (int32_t)image->dim[0], .normalise = n });
+    Loader *l = loader_new(&s->arena, &s->diag,
+                           (LoaderConfig){ .data = data,
+                                           .split = SPLIT_TEST,
+                                           .batch = (int32_t)image->dim[0],
+                                           .normalise = session_normalise(s->model) });
     if (l == NULL)
         return false;
     loader_start(l, 0, 0);
-    loader_next(l, b->image, b->label);
+    bool ok = loader_next(l, &(BatchOut){ .image = b->image, .label = b->label }) > 0;
     loader_free(l);
-    return true;
+    return ok;
 }
 
 static bool make_batch(Session *s, LoadedProgram p, Batch *b)

@@ -89,13 +89,18 @@ static const char *info_number(Arena *a, int64_t n)
     return s.s;
 }
 
-/* Multiplications and additions of a layer for one image. */
-static int64_t info_macs(const Graph *g, const Value *v, int64_t batch)
+bool cli_is_layer(const Graph *g, ValueId id)
 {
-    if (v->op != OP_CONV2D && v->op != OP_LINEAR)
-        return 0;
+    return ir_is(g, id, OP_CONV2D) || ir_is(g, id, OP_LINEAR) || ir_is(g, id, OP_CONV_TRANSPOSE2D);
+}
+
+/* Each output of a convolution or a matrix product is a sum over the weights of one output; each input of a transposed
+ * convolution is multiplied by the weights of one input. The latter is the first dimension of its weight. */
+int64_t cli_macs(const Graph *g, const Value *v, int64_t batch)
+{
     const Shape w = ir_value(g, v->in[1])->type.shape;
-    int64_t     macs = shape_elems(v->type.shape) / batch;
+    const Shape s = v->op == OP_CONV_TRANSPOSE2D ? ir_value(g, v->in[0])->type.shape : v->type.shape;
+    int64_t     macs = shape_elems(s) / batch;
     for (int32_t i = 1; i < w.rank; i++)
         macs *= w.dim[i];
     return macs;
@@ -127,18 +132,20 @@ static void info_layers(Session *s, const Graph *g)
 {
     Arena  *a = &s->arena;
     int64_t macs = 0, params = 0;
-    fprintf(s->out, "%-20s %-10s %-16s %12s %14s\n", "layer", "op", "output", "params", "MACs");
+    fprintf(s->out, "%-20s %-16s %-16s %12s %14s\n", "layer", "op", "output", "params", "MACs");
     for (int32_t i = 0; i < g->order.len; i++) {
         const Value *v = ir_value(g, g->order.at[i]);
-        int64_t      n = info_params(g, v), m = info_macs(g, v, s->opt.batch);
+        int64_t      n = info_params(g, v), m = 0;
+        if (cli_is_layer(g, g->order.at[i]))
+            m = cli_macs(g, v, s->opt.batch);
         if (n == 0 || (ir_ops[v->op].traits & T_EFFECT) != 0)
             continue;
-        fprintf(s->out, "%-20s %-10s %-16s %12s %14s\n", info_layer(a, g, v), ir_ops[v->op].text,
+        fprintf(s->out, "%-20s %-16s %-16s %12s %14s\n", info_layer(a, g, v), ir_ops[v->op].text,
                 shape_text(a, v->type.shape), info_number(a, n), m > 0 ? info_number(a, m) : "-");
         params += n;
         macs += m;
     }
-    fprintf(s->out, "%-48s %12s %14s\n", "in all; MACs are of one image", info_number(a, params), info_number(a, macs));
+    fprintf(s->out, "%-54s %12s %14s\n", "in all; MACs are of one image", info_number(a, params), info_number(a, macs));
 }
 
 /* "my.recipe:12", or the option of the command line. */
@@ -215,13 +222,22 @@ static void info_common_settings(Session *s, const StrList *methods)
                 fprintf(s->out, "by method %s: %s\n", pass_methods[i].name, pass_methods[i].defaults);
 }
 
+/* The layer, where it says which quantizer is meant; else the quantizer: "s1.b0.add.x". */
+static const char *info_quantizer_name(Arena *a, const QuantizerInfo *q)
+{
+    bool of_layer = str_eq(q->name, arena_printf(a, "%s.weight", q->layer)) ||
+                    str_eq(q->name, arena_printf(a, "%s.input", q->layer));
+    return of_layer ? q->layer : q->name;
+}
+
 static void info_quantizer(Session *s, const QuantizerInfo *q, StrList *methods)
 {
     QuantSpec spec;
     Role      role = str_eq(q->role, role_name(ROLE_WEIGHT)) ? ROLE_WEIGHT : ROLE_ACT;
     bool      ok = recipe_resolve(&s->arena, &s->diag, &s->recipe, q->layer, false, role, &spec), known = false;
     DT_ASSERT(ok, "the recipe of %s was resolved before", q->name);
-    fprintf(s->out, "%-20s %-6s %-11s %4d  %-13s %-8s %-10s  %s\n", q->layer, q->role, q->method, q->bits,
+    fprintf(s->out, "%-20s %-6s %-11s %4d  %-13s %-8s %-10s  %s\n", info_quantizer_name(&s->arena, q), q->role,
+            q->method, q->bits,
             arena_printf(&s->arena, "%lld..%lld%s", (long long)q->lo, (long long)q->hi, q->affine ? " z" : ""),
             info_steps(&s->arena, q, &spec), q->calibrate, info_bits_by(s, q->row));
     info_own_settings(s, &spec);

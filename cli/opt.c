@@ -146,25 +146,26 @@ static bool opt_passes(Opt *o, Graph *g)
     const CliOptions *c = &o->opt;
     if (!cli_read_recipe(&o->arena, &o->diag, &o->opt))
         return false;
-    OptimizerConfig optimizer = { .momentum = cli_given(c, "momentum") ? c->momentum : 0.9,
-                                  .weight_decay = c->weight_decay,
-                                  .nesterov = c->nesterov };
-    Recipe          recipe;
-    Arena           scratch = arena_new("pass");
-    Str             explain = str_new(&o->arena);
-    const char     *scope = c->pass.explain_fusion;
-    PassCtx         ctx = { .scratch = &scratch,
-                            .d = &o->diag,
-                            .step = session_step(c),
-                            .recipe = &recipe,
-                            .clamped = c->clamped,
-                            .optimizer = &optimizer,
-                            .target = cli_target(c->backend),
-                            .int8_forward = str_eq(c->forward, "int8"),
-                            .explain = scope ? &explain : NULL,
-                            .explain_scope = scope && scope[0] ? scope : NULL,
-                            .keep = &o->arena };
-    bool            ok = opt_recipe(o, &recipe, &ctx.moment) && passes_run(&ctx, g, &c->pass, stderr, NULL);
+    OptimizerConfig optimizer;
+    if (!cli_optimizer(&o->arena, &o->diag, &o->opt, NULL, &optimizer))
+        return false;
+    Recipe      recipe;
+    Arena       scratch = arena_new("pass");
+    Str         explain = str_new(&o->arena);
+    const char *scope = c->pass.explain_fusion;
+    PassCtx     ctx = { .scratch = &scratch,
+                        .d = &o->diag,
+                        .step = session_step(c),
+                        .recipe = &recipe,
+                        .clamped = c->clamped,
+                        .optimizer = &optimizer,
+                        .use_averages = c->averaged,
+                        .target = cli_target(c->backend),
+                        .int8_forward = str_eq(c->forward, "int8"),
+                        .explain = scope ? &explain : NULL,
+                        .explain_scope = scope && scope[0] ? scope : NULL,
+                        .keep = &o->arena };
+    bool        ok = opt_recipe(o, &recipe, &ctx.moment) && passes_run(&ctx, g, &c->pass, stderr, NULL);
     fputs(explain.s, stderr);
     arena_free(&scratch);
     return ok;

@@ -1,5 +1,5 @@
-/* sensitivity.c: `detent sensitivity NET`: which layers cost accuracy when they are quantized (Wu et al. 2020, section
- * 4.3, partial quantization).
+/* sensitivity.c: `detent sensitivity NET`: which layers cost accuracy (of pictures: PSNR) when they are quantized (Wu
+ * et al. 2020, section 4.3, partial quantization).
  *
  * Each trial is a session of its own - a recipe compiled, the trained weights, ranges calibrated anew - and an
  * evaluation on the first test images. First every layer alone is quantized, all others in float; then all together,
@@ -23,13 +23,13 @@ typedef struct SenseLayer {
 } SenseLayer;
 
 typedef struct Sense {
-    Session    *s;
-    Dataset     data; /* its test set is only what is looked at */
-    Gpu        *gpu;  /* of the first trial */
-    SenseLayer *layers;
-    int32_t     n;
-    int64_t     macs;  /* of all layers, quantized or not */
-    EvalResult  whole; /* in float */
+    Session       *s;
+    const Dataset *data; /* its test set is only what is looked at */
+    Gpu           *gpu;  /* of the first trial */
+    SenseLayer    *layers;
+    int32_t        n;
+    int64_t        macs;  /* of all layers, quantized or not */
+    EvalResult     whole; /* in float */
 } Sense;
 
 /* ---- Layers ------------------------------------------------------------------------------------------------------ */
@@ -79,7 +79,7 @@ static bool sense_layers(Sense *t)
     int32_t  n = 0;
     ValueId *at = ARENA_ARRAY(&s->arena, ValueId, g->order.len);
     for (int32_t i = 0; i < g->order.len; i++)
-        if (ir_is(g, g->order.at[i], OP_CONV2D) || ir_is(g, g->order.at[i], OP_LINEAR))
+        if (cli_is_layer(g, g->order.at[i]))
             at[n++] = g->order.at[i];
     t->layers = ARENA_ARRAY(&s->arena, SenseLayer, n);
     for (int32_t i = 0; i < n; i++) {
@@ -87,7 +87,7 @@ static bool sense_layers(Sense *t)
         const Shape  w = ir_value(g, v->in[1])->type.shape;
         const char  *name = sense_name(&s->arena, g, at[i]);
         const char  *bits = sense_bits(s, name, i == 0 || i == n - 1);
-        int64_t      macs = shape_elems(v->type.shape) / s->opt.batch * (shape_elems(w) / w.dim[0]);
+        int64_t      macs = cli_macs(g, v, s->opt.batch);
         t->macs += macs;
         if (bits != NULL)
             sense_add(t, name, bits, shape_elems(w), macs);
@@ -118,7 +118,7 @@ static bool sense_calibrate(Sense *t, Session *v, LoadedProgram eval)
     CalibrateConfig c = {
         .observe = session_load(v, STEP_OBSERVE),
         .train = eval,
-        .data = &t->data,
+        .data = t->data,
         .classes = v->model->classes,
         .normalise = session_normalise(v->model),
         .seed = v->opt.seed,
@@ -161,6 +161,8 @@ static bool sense_trial(Sense *t, Session *v, bool quantized, bool first, EvalRe
                     .diag = diag_new(first ? stderr : NULL),
                     .opt = t->s->opt,
                     .program = t->s->program,
+                    .test_h = t->s->test_h,
+                    .test_w = t->s->test_w,
                     .gpu = t->gpu,
                     .gpu_borrowed = t->gpu != NULL,
                     .out = t->s->out };
@@ -170,9 +172,11 @@ static bool sense_trial(Sense *t, Session *v, bool quantized, bool first, EvalRe
         eval = session_load(v, STEP_EVAL);
     ok = eval.program != NULL && sense_weights(v, eval) && (!quantized || sense_calibrate(t, v, eval));
     if (ok) {
-        EvalConfig c = {
-            .eval = eval, .data = &t->data, .classes = v->model->classes, .normalise = session_normalise(v->model)
-        };
+        EvalConfig c = { .eval = eval,
+                         .data = t->data,
+                         .classes = v->model->classes,
+                         .normalise = session_normalise(v->model),
+                         .ssim = session_ssim(v) };
         *out = eval_run(&v->arena, &v->diag, &c);
         ok = out->ok;
     }
@@ -190,9 +194,20 @@ static bool sense_quantized(Sense *t, bool first, EvalResult *out)
     return ok;
 }
 
+/* Accuracy in percent, PSNR in dB. */
+static double sense_score(const EvalResult *r)
+{
+    return r->measure[r->score];
+}
+
+static const char *sense_word(const Sense *t)
+{
+    return measure_infos[t->whole.score].text;
+}
+
 static double sense_drop(const Sense *t, const EvalResult *r)
 {
-    return t->whole.top1 - r->top1;
+    return sense_score(&t->whole) - sense_score(r);
 }
 
 /* ---- What is found ----------------------------------------------------------------------------------------------- */
@@ -205,8 +220,8 @@ static bool sense_each(Sense *t)
             t->layers[k].left = k != i;
         if (!sense_quantized(t, false, &t->layers[i].alone))
             return false;
-        log_info("%d of %d: %s, %s: accuracy %.2f %%", i + 1, t->n, t->layers[i].name, t->layers[i].bits,
-                 t->layers[i].alone.top1);
+        log_info("%d of %d: %s, %s: %s %.2f", i + 1, t->n, t->layers[i].name, t->layers[i].bits, sense_word(t),
+                 sense_score(&t->layers[i].alone));
     }
     return true;
 }
@@ -215,8 +230,9 @@ static bool sense_each(Sense *t)
 static int sense_by_drop(const void *x, const void *y)
 {
     const SenseLayer *a = x, *b = y;
-    if (a->alone.correct != b->alone.correct)
-        return a->alone.correct < b->alone.correct ? -1 : 1;
+    const double      x_score = sense_score(&a->alone), y_score = sense_score(&b->alone);
+    if (x_score != y_score)
+        return x_score < y_score ? -1 : 1;
     if (a->alone.loss != b->alone.loss)
         return a->alone.loss > b->alone.loss ? -1 : 1;
     return strcmp(a->name, b->name);
@@ -228,11 +244,13 @@ static void sense_table(const Sense *t)
     int   width = (int)strlen("layer");
     for (int32_t i = 0; i < t->n; i++)
         width = (int)dt_max64(width, (int64_t)strlen(t->layers[i].name));
-    fprintf(out, "%-*s %6s %10s %7s %8s %8s %9s\n", width, "layer", "bits", "params", "MACs", "top-1", "drop", "loss");
+    fprintf(out, "%-*s %6s %10s %7s %8s %8s %9s\n", width, "layer", "bits", "params", "MACs", sense_word(t), "drop",
+            "loss");
     for (int32_t i = 0; i < t->n; i++) {
         const SenseLayer *l = &t->layers[i];
         fprintf(out, "%-*s %6s %10lld %5.1f %% %8.2f %8.2f %9.4f\n", width, l->name, l->bits, (long long)l->params,
-                100 * (double)l->macs / (double)t->macs, l->alone.top1, sense_drop(t, &l->alone), l->alone.loss);
+                100 * (double)l->macs / (double)t->macs, sense_score(&l->alone), sense_drop(t, &l->alone),
+                l->alone.loss);
     }
 }
 
@@ -265,10 +283,11 @@ static bool sense_greedy(Sense *t)
         if (left == t->n)
             r = t->whole;
         if (left == 0)
-            fprintf(t->s->out, "\nall quantized: top-1 %.2f, drop %.2f\n", r.top1, sense_drop(t, &r));
-        else
-            fprintf(t->s->out, "%s in float, too: top-1 %.2f, drop %.2f\n", t->layers[left - 1].name, r.top1,
+            fprintf(t->s->out, "\nall quantized: %s %.2f, drop %.2f\n", sense_word(t), sense_score(&r),
                     sense_drop(t, &r));
+        else
+            fprintf(t->s->out, "%s in float, too: %s %.2f, drop %.2f\n", t->layers[left - 1].name, sense_word(t),
+                    sense_score(&r), sense_drop(t, &r));
         if (sense_drop(t, &r) <= t->s->opt.loss || left == t->n)
             break;
         t->layers[left].left = true;
@@ -302,8 +321,9 @@ static bool sense_run(Sense *t)
     bool     ok = sense_trial(t, &float_session, false, true, &t->whole);
     t->gpu = float_session.gpu; /* open until the end, for all */
     if (ok) {
-        fprintf(s->out, "%s in float: top-1 %.2f %% of the first %lld test images, loss %.4f\n", s->model->name,
-                t->whole.top1, (long long)t->whole.samples, t->whole.loss);
+        fprintf(s->out, "%s in float: %s %.2f%s of the first %lld test images, loss %.4f\n", s->model->name,
+                sense_word(t), sense_score(&t->whole), t->whole.score == MEASURE_TOP1 ? " %" : " dB",
+                (long long)t->whole.samples, t->whole.loss);
         ok = sense_each(t);
     }
     if (ok) {
@@ -324,7 +344,6 @@ int command_sensitivity(Session *s, const StrList *rest)
     const Dataset *data = session_data(s);
     if (data == NULL || !sense_layers(&t))
         return EXIT_MISTAKE;
-    t.data = *data;
-    t.data.count[SPLIT_TEST] = (int32_t)dt_min64(s->opt.images, data->count[SPLIT_TEST]);
+    t.data = dataset_head(&s->arena, data, SPLIT_TEST, (int32_t)dt_min64(s->opt.images, INT32_MAX));
     return sense_run(&t) ? EXIT_OK : EXIT_MISTAKE;
 }

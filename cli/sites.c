@@ -14,6 +14,7 @@ static bool site_of(Session *s, const QuantizerInfo *q, QuantSite *out)
         .lo = q->lo,
         .hi = q->hi,
         .steps = q->steps,
+        .axis = q->axis,
         .elems = q->elems,
         .affine = q->affine,
         .step = q->step,

@@ -20,6 +20,9 @@ static const Shapes shapes[] = {
     { "5x5, odd channels", 3,  5, 13, 11,  7, 5, 5, 1, 1, { 2, 2, 2, 2 } },
     { "1x3",               2,  6,  9,  9,  6, 1, 3, 1, 1, { 0, 1, 0, 1 } },
     { "one image",         1, 16,  7,  7, 16, 3, 3, 1, 1, { 1, 1, 1, 1 } },
+    { "transposed 2x2",    2, 64, 16, 16, 128, 2, 2, 2, 1, { 0, 0, 0, 0 } },
+    { "transposed 3x3",    2,  5, 12, 10,  8, 3, 3, 2, 1, { 1, 0, 0, 1 } },
+    { "SAME, stride 2",    2,  3, 14, 14, 40, 3, 3, 2, 1, { 0, 0, 1, 1 } },
 };
 static const struct { int64_t n, in, out; bool bias; } linears[] = {
     { 32, 64, 10, true }, { 64, 9216, 128, true }, { 7, 33, 5, true }, { 1, 10, 3, false }, { 16, 128, 100, false },

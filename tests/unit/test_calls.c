@@ -35,6 +35,15 @@ static const Shape conv_shapes[] = {
     {  3, 17, 11,  9, 17, 5, 5, 2, 17, { 2, 2, 2, 2 }, true },
     {  1, 24, 13, 13, 24, 5, 5, 1, 24, { 2, 2, 2, 2 }, false },
     {  2,  6,  8,  8, 12, 3, 3, 1, 6, { 1, 1, 1, 1 }, false },
+    /* transposed convolutions are input gradients: their windows reach the edge on all sides */
+    {  2, 64, 16, 16, 128, 2, 2, 2, 1, { 0, 0, 0, 0 }, false },
+    {  2,  5, 12, 10,  8, 3, 3, 2, 1, { 1, 0, 0, 1 }, false },
+    {  1,  8,  6,  6, 16, 4, 4, 2, 1, { 1, 1, 1, 1 }, false },
+    {  2, 17, 13,  7,  3, 1, 1, 3, 1, { 0, 0, 0, 0 }, false },
+    /* TensorFlow's SAME with stride 2: one row more below than above */
+    {  2,  3, 14, 14, 40, 3, 3, 2, 1, { 0, 0, 1, 1 }, false },
+    {  2, 24, 14, 14, 24, 3, 3, 2, 24, { 0, 0, 1, 1 }, false },
+    {  2, 16, 15, 12, 32, 5, 5, 2, 1, { 2, 1, 2, 2 }, true  },
 };
 /* n, in features, out features */
 static const Shape linear_shapes[] = {

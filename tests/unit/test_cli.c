@@ -38,6 +38,12 @@ static void test_help(void **state)
         assert_non_null(strstr(strstr(train, "--method="), pass_methods[i].name));
     for (int32_t i = 0; i < dataset_table_len; i++)
         assert_non_null(strstr(strstr(train, "--dataset="), dataset_table[i].name));
+    for (int32_t i = 0; i < pass_n_optimizers; i++) /* what they keep begins anew with --init */
+        for (int32_t k = 0; k < DT_COUNT(pass_optimizers[i].moments) && pass_optimizers[i].moments[k]; k++)
+            assert_true(checkpoint_is_of_run(arena_printf(&c->a, "a.weight.%s", pass_optimizers[i].moments[k])));
+    assert_true(checkpoint_is_of_run("a" OPT_GRAD) && checkpoint_is_of_run("a" OPT_EMA));
+    assert_true(checkpoint_is_of_run(OPT_UPDATES) && checkpoint_is_of_run(TEACHER_PREFIX "a"));
+    assert_string_equal(OPT_EMA, CHECKPOINT_AVERAGE);
     Ran opt = cli_ok(c, "$OPT --help");
     assert_in(opt, opt.out, "--verify-roundtrip");
 }
@@ -48,11 +54,21 @@ static void test_info(void **state)
     Ran  r = cli_ok(c, "$DETENT info resnet20");
     assert_in(r, r.out, "269,722");
     assert_in(r, r.out, "40,551,040\n"); /* 40.55 M, as the literature has it for shortcuts without weights */
-    assert_in(r, r.out, "s1.b0.conv1          conv2d     128x32x16x16            4,608      1,179,648\n");
+    assert_in(r, r.out, "s1.b0.conv1          conv2d           128x32x16x16            4,608      1,179,648\n");
     assert_not_in(r, r.out, "quantizer");
     r = cli_ok(c, "$DETENT info mnist --batch=3");
     assert_in(r, r.out, "1,199,882");
-    assert_in(r, r.out, "fc1                  linear     3x128               1,179,776      1,179,648\n");
+    assert_in(r, r.out, "fc1                  linear           3x128               1,179,776      1,179,648\n");
+
+    /* groups divide the products; each pixel that a transposed convolution reads meets the weights of its channel */
+    r = cli_ok(c, "$DETENT info $NETS/joins.c --batch=3");
+    assert_in(r, r.out, "conv2                conv2d           3x16x14x14                592        112,896\n");
+    assert_in(r, r.out, "deconv1              conv_transpose2d 3x8x28x28                 512        100,352\n");
+    assert_in(r, r.out, "deconv1              add              3x8x28x28                   8              -\n");
+    r = cli_ok(c, "$DETENT info $NETS/joins.c --method lsq --bits w4a4 --set joins=shared");
+    assert_in(r, r.out, "up.concat.operands   act    lsq            4  -8..7         tensor   none        --bits\n");
+    assert_in(r, r.out, "add.operands         act    lsq            4  -8..7         tensor   none        --bits\n");
+    assert_in(r, r.out, "avgpool              act    lsq            4  -8..7         tensor   none        --bits\n");
 
     r = cli_ok(c, "$DETENT info resnet20 --method lsq --bits w4a2 --layer 's1.b0.*=w8a8' --layer s2.b2.conv2=float");
     assert_in(r, r.out,
@@ -256,17 +272,17 @@ static void test_dump(void **state)
     /* --print-pipeline says what --passes takes */
     Ran pipeline = run_dump(c, "--print-pipeline --method lsq --bits w4a4");
     assert_in(pipeline, pipeline.out,
-              "--passes=canonicalize,freeze-batchnorm,fold-batchnorm,insert-quantize,autodiff,");
+              "--passes=canonicalize,freeze-batchnorm,fold-batchnorm,insert-quantize,averages,autodiff,");
     const char *again = run_dump(c, arena_printf(&c->a, "%.*s", (int)strcspn(pipeline.out, "\n"), pipeline.out)).out;
     assert_string_equal(again, whole.out);
 
     /* what is printed around a pass is the graph there */
     Ran after = run_dump(c, "--print-ir-after=autodiff");
-    assert_in(after, after.out, "// after autodiff (pass 5 of 15, @tiny.train)\n");
+    assert_in(after, after.out, "// after autodiff (pass 6 of 17, @tiny.train)\n");
     assert_string_equal(strchr(after.out, '\n') + 1, stop.out);
     Ran before = run_dump(c, "--print-ir-before=optimizer");
     assert_string_equal(strchr(before.out, '\n') + 1, stop.out);
-    assert_int_equal(count_of(run_dump(c, "--print-ir-after-all").out, "\ngraph @tiny.train "), 15);
+    assert_int_equal(count_of(run_dump(c, "--print-ir-after-all").out, "\ngraph @tiny.train "), 17);
     Ran changed = run_dump(c, "--print-ir-after-change");
     assert_not_in(changed, changed.out, "// after canonicalize");
     assert_in(changed, changed.out, "// after fuse");
@@ -288,7 +304,7 @@ static void test_diff(void **state)
     /* a unified diff: patch makes one file from the other */
     Ran has_patch = cli_sh(c, "command -v patch");
     if (has_patch.code == EXIT_OK)
-        cli_ok(c, "cp ir/06_optimizer.dtir old; patch -s old d; cmp old ir/07_decompose.dtir");
+        cli_ok(c, "cp ir/07_optimizer.dtir old; patch -s old d; cmp old ir/08_decompose.dtir");
     Ran all = run_dump(c, "--print-ir-diff");
     assert_in(all, all.out, "+++ after autodiff\n");
     assert_not_in(all, all.out, "after insert-quantize"); /* float: it changed nothing */
@@ -443,8 +459,8 @@ static void test_planted_rewrite(void **state)
         c,
         "$OPT net.dtir --step=eval --passes=canonicalize,test-noop,test-drop,test-noop --bisect-run='sh right.sh {N}'");
     assert_in(r, r.err, "first bad pass: test-drop (3)\n");
-    r = cli_ok(c, "$DETENT compile mnist --bisect-run='test {N} -lt 4'");
-    assert_in(r, r.out, "first bad pass: fuse (4)\n"); /* canonicalize, simplify, integer-forward, fuse */
+    r = cli_ok(c, "$DETENT compile mnist --bisect-run='test {N} -lt 5'");
+    assert_in(r, r.out, "first bad pass: fuse (5)\n"); /* canonicalize, depthwise, simplify, integer-forward, fuse */
     r = cli_ok(c, "$DETENT dump mnist --bisect-run='test $DETENT_BISECT -ge 0'");
     assert_in(r, r.out, "no bad pass");
 }
@@ -505,10 +521,10 @@ static void test_train(void **state)
     Ran eval = cli_ok(c, "$DETENT eval --resume runs/tiny/float");
     assert_true(number_after(eval, eval.out, "accuracy ") == accuracy);
     Ran list = cli_ok(c, "ls runs/tiny/float");
-    assert_string_equal(list.out, "args.json\nbest.safetensors\nevents.out.tfevents.detent\nlast.safetensors\nlog."
-                                  "txt\nmetrics.csv\nmetrics.jsonl\n");
+    assert_string_equal(list.out, "args.json\nbest.safetensors\nevents.out.tfevents.detent\nlast.previous."
+                                  "safetensors\nlast.safetensors\nlog.txt\nmetrics.csv\nmetrics.jsonl\n");
     assert_int_equal(count_of(cli_read(c, "runs/tiny/float/metrics.jsonl"), "\n"),
-                     5); /* steps 40, 80, 120, 160; the epoch */
+                     6); /* steps 40, 80, 120, 160; the weights; the epoch */
 
     /* the command that was printed, and what comes of it */
     const char *next = strstr(r.err, "detent train ");
@@ -621,6 +637,7 @@ static void test_run_flags(void **state)
             c,
             "$DETENT train $NETS/tiny.c --data $DATA --max-steps 1 --quiet --out said --momentum 0 --weight-decay 0.01 "
             "--nesterov --schedule step:1,2 --warmup 0.5 --batch 16 --no-augment --seed 5; cat said/args.json");
+    assert_in(defaults, defaults.out, "\"optimizer\": \"sgd\"");
     assert_in(defaults, defaults.out, "\"momentum\": \"0.9\"");
     assert_in(defaults, defaults.out, "\"lr\": \"0.05\""); /* as the source has it */
     assert_in(defaults, defaults.out, "\"batch\": \"32\"");

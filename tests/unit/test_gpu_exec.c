@@ -368,6 +368,7 @@ static void memory_is_known_before(void **state)
     assert_int_equal(before, 0);
     assert_int_equal(available, gpu_free_bytes(f->gpu));
     Program *programs[] = { &n.train, &n.look, &n.train };
+    int64_t  together = exec_memory_needed_by(e, (const Program *const *)programs, 3);
     for (int i = 0; i < 3; i++) {
         int64_t needed = exec_memory_needed(e, programs[i]);
         assert_int_equal(exec_add(e, programs[i]), i);
@@ -379,6 +380,7 @@ static void memory_is_known_before(void **state)
     assert_true(exec_memory_needed(e, &n.look) >= n.look.bytes[ARENA_IO]); /* its own inputs and outputs, no more */
     assert_true(exec_memory_needed(e, &n.look) < n.look.bytes[ARENA_IO] + n.look.bytes[ARENA_WORK]);
     assert_int_equal(cuda_sim_counts().most_bytes, before);
+    assert_int_equal(together, before);
     exec_free(e);
     assert_int_equal(cuda_sim_live().bytes, 0);
 }
