@@ -83,6 +83,7 @@ static ArgList compile_command(Arena *a, const char *path, const char *include, 
                                          "-O1",
                                          "-shared",
                                          "-fPIC",
+                                         "-Wl,-Bsymbolic", /* its own network, not a built-in one of that name */
                                          "-DDT_STANDALONE",
                                          "-Werror=implicit-function-declaration",
                                          "-fdiagnostics-color=never" };

@@ -462,7 +462,10 @@ static void test_environment(void **state)
     assert_null(frontend_load(&f->arena, &f->diag, path));
     assert_non_null(strstr(f->diag.text.s, "cannot run the C compiler no-such-compiler"));
     setenv("CC", " cc  -DNDEBUG ", 1);
-    assert_non_null(frontend_load(&f->arena, &f->diag, path)); /* the built-in of the same name does not clash */
+    const DtModel *loaded = frontend_load(&f->arena, &f->diag, path);
+    assert_non_null(loaded);
+    assert_string_equal(loaded->at.file, path); /* it is not the built-in one of the same name */
+    assert_string_not_equal(frontend_find(&f->arena, &f->diag, "mnist")->at.file, path);
     unsetenv("DETENT_INCLUDE");
     unsetenv("CC");
     if (before)
