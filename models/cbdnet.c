@@ -8,14 +8,15 @@
  *
  * Loss: mean squared error; 0.05 times the total variation of the map; where the data knows the noise, 0.5 times the
  * asymmetric error of the map, which weighs an estimate that is too low 0.7 and one that is too high 0.3. Skips are
- * sums. Any size of image will do: a row or column that pooling dropped comes back as zeros.
+ * sums. Any size of image will do: a row or column that pooling dropped comes back as zeros. PyTorch's start: the
+ * result is nearly the image then.
  *
  * Tested by tests/unit/test_networks.c (params, shapes, odd sizes) and test_parity_nets.c (PyTorch's numbers). */
 #include "frontend/detent.h"
 
 static Tensor conv(Tensor x, int channels)
 {
-    return relu(conv2d(x, channels, 3, .pad = 1));
+    return relu(conv2d(x, channels, 3, .pad = 1, .torch_init = true));
 }
 
 static Tensor convs(Tensor x, int n, int channels)
@@ -40,7 +41,7 @@ static Tensor noise_level(Tensor y)
 /* Twice as high and wide, as `skip` is, and added to it. */
 static Tensor up(Tensor x, Tensor skip, bool no_bias)
 {
-    x = conv_transpose2d(x, dt_channels(skip), 2, .no_bias = no_bias, .name = "up");
+    x = conv_transpose2d(x, dt_channels(skip), 2, .no_bias = no_bias, .torch_init = true, .name = "up");
     const int h = dt_height(skip) - dt_height(x), w = dt_width(skip) - dt_width(x);
     return add(pad_image(x, { h / 2, w / 2, h - h / 2, w - w / 2 }), skip);
 }
@@ -68,8 +69,8 @@ dt_model(cbdnet, "CBDNet for real photographs", DENOISING)
 /* Half as high and wide: 2x2 to twice the channels that are wanted, then 1x1, and no activation. */
 static Tensor down(Tensor x, int channels)
 {
-    x = conv2d(x, 2 * channels, 2, .stride = 2, .name = "down");
-    return conv2d(x, channels, 1, .name = "narrow");
+    x = conv2d(x, 2 * channels, 2, .stride = 2, .torch_init = true, .name = "down");
+    return conv2d(x, channels, 1, .torch_init = true, .name = "narrow");
 }
 
 #ifndef DT_STANDALONE /* a file that is loaded is one network */

@@ -11,14 +11,14 @@ static Tensor convs(Tensor x, const char *name, int channels)
 {
     dt_scope_of(x, "%s", name)
         for (int i = 0; i < 2; i++)
-            x = leaky_relu(conv2d(x, channels, 3, .pad = 1), 0.2f);
+            x = leaky_relu(conv2d(x, channels, 3, .pad = 1, .torch_init = true), 0.2f);
     return x;
 }
 
 /* Twice as high and wide, as `skip` is, and beside it. */
 static Tensor join(Tensor x, Tensor skip, const char *name)
 {
-    x = conv2d(upsample(x, 2), dt_channels(skip), 3, .pad = 1, .name = name);
+    x = conv2d(upsample(x, 2), dt_channels(skip), 3, .pad = 1, .torch_init = true, .name = name);
     x = pad_image(x, { 0, 0, dt_height(skip) - dt_height(x), dt_width(skip) - dt_width(x) });
     return concat(x, skip);
 }

@@ -163,14 +163,14 @@ class Mnist(nn.Module):
 
 
 class VggSmall(nn.Module):
-    def __init__(self):
+    def __init__(self, side=16):
         super().__init__()
         c_in, widths = 3, (128, 128, 256, 256, 512, 512)
         for i, c in enumerate(widths):
             self.add_module(f"s{i // 2}_conv{i % 2 + 1}", nn.Conv2d(c_in, c, 3, padding=1, bias=False))
             self.add_module(f"s{i // 2}_bn{i % 2 + 1}", nn.BatchNorm2d(c))
             c_in = c
-        self.head = nn.Linear(512 * 2 * 2, 10)  # of pictures of 16 x 16
+        self.head = nn.Linear(512 * (side // 8) ** 2, 10)
 
     def forward(self, x):
         for s in range(3):
@@ -437,7 +437,7 @@ NETS = [
     ("resnet20", lambda: Resnet20("A"), (3, 16, 16), 4, (32, 32)),
     ("resnet20_b", lambda: Resnet20("B"), (3, 16, 16), 4, (32, 32)),
     ("mnist", Mnist, (1, 28, 28), 2, (28, 28)),
-    ("vgg_small", VggSmall, (3, 16, 16), 2, (16, 16)),
+    ("vgg_small", VggSmall, (3, 16, 16), 2, (32, 32)),
     ("mobilenetv2", mobilenetv2, (3, 33, 48), 4, (224, 224)),
     ("efficientnet_b0", lambda: efficientnet(1.0, 1.0, 0.2), (3, 65, 96), 4, (224, 224)),
     ("efficientnet_b3", lambda: efficientnet(1.2, 1.4, 0.3), (3, 65, 96), 4, (300, 300)),
@@ -620,7 +620,7 @@ def state_dicts():
 
 def table():
     for name, maker, image, _, size in NETS:
-        net = make(maker, name).eval()
+        net = make((lambda: VggSmall(32)) if name == "vgg_small" else maker, name).eval()
         macs = []
         def count(module, x, y):
             w = module.weight
@@ -630,7 +630,7 @@ def table():
             if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
                 m.register_forward_hook(count)
         with torch.no_grad():
-            net(torch.zeros(1, image[0], *size))
+            net(torch.rand(1, image[0], *size))
         params = sum(p.numel() for p in net.parameters())
         print(f"{name:20} {params:12,} params {sum(macs):16,} MACs at {size[0]}x{size[1]}")
 
