@@ -287,15 +287,6 @@ static const char *predict_path(const Predict *p, const char *path)
                         len, base);
 }
 
-static MetricPicture predict_floats(Arena *a, const Picture *p)
-{
-    int64_t n = (int64_t)p->h * p->w * p->c;
-    float  *at = ARENA_ARRAY(a, float, n);
-    for (int64_t i = 0; i < n; i++)
-        at[i] = (float)p->pixels[i] / 255;
-    return metric_picture(at, p->c, p->h, p->w, true);
-}
-
 /* "PSNR 38.20 dB (before 34.10), SSIM 0.9500 (0.9000)" */
 static bool predict_score(Predict *p, Arena *a, const Picture *before, const Picture *after)
 {
@@ -311,8 +302,7 @@ static bool predict_score(Predict *p, Arena *a, const Picture *before, const Pic
                    before->w, before->h, clean.w, clean.h, path);
         return false;
     }
-    MetricPicture want = predict_floats(a, &clean), was = predict_floats(a, before), is = predict_floats(a, after);
-    PictureScore  old = metric_compare(&was, &want, SSIM_VALID), now = metric_compare(&is, &want, SSIM_VALID);
+    PictureScore old = picture_score(before, &clean), now = picture_score(after, &clean);
     fprintf(s->out, "PSNR %.2f dB (before %.2f), SSIM %.4f (%.4f)\n", now.psnr, old.psnr, now.ssim, old.ssim);
     return true;
 }

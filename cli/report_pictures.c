@@ -26,28 +26,16 @@ static void add_base64(Str *out, const uint8_t *data, size_t bytes)
 
 /* ---- One picture ------------------------------------------------------------------------------------------------- */
 
-static MetricPicture as_floats(Arena *a, const Picture *p)
-{
-    int64_t n = (int64_t)p->h * p->w * p->c;
-    float  *at = ARENA_ARRAY(a, float, n);
-    for (int64_t i = 0; i < n; i++)
-        at[i] = (float)p->pixels[i] / 255;
-    return metric_picture(at, p->c, p->h, p->w, true);
-}
-
 /* "32.10 dB, SSIM 0.8123" */
 static void add_score(Str *out, const Picture *got, const Picture *want)
 {
-    Arena         scratch = arena_new("score");
-    MetricPicture x = as_floats(&scratch, got), y = as_floats(&scratch, want);
-    PictureScore  s = metric_compare(&x, &y, SSIM_VALID);
+    PictureScore s = picture_score(got, want);
     if (isinf(s.psnr))
         str_add(out, "the same as the clean one");
     else
         str_printf(out, "%.2f dB, SSIM ", s.psnr);
     if (!isinf(s.psnr))
         html_number(out, s.ssim, 4);
-    arena_free(&scratch);
 }
 
 static void add_picture(Str *out, const RunPicture *p, PictureKind kind, const char *label, int32_t run)

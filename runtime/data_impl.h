@@ -72,8 +72,10 @@ bool dataset_decodes(const Dataset *d, Split s);
 
 /* What pairs and sidd do alike once their files are found: noise, sizes, crops, cache. False: reported. */
 bool pairs_finish(Arena *a, Diag *d, const DataRequest *r, Dataset *out) DT_CHECKED;
-/* Every k-th of the pairs becomes a test pair (k >= 2), but at least one. */
-void pairs_hold_out(Arena *a, const DataFiles *all, int32_t k, Dataset *out);
+/* What is held out as one: pairs of a folder show the same scene in sidd, and must not be in both splits. */
+typedef enum HoldOut { HOLD_OUT_PAIRS, HOLD_OUT_FOLDERS } HoldOut;
+/* Every k-th (k >= 2) is for tests, but at least one. False: there is only one; nothing is done. */
+bool pairs_hold_out(Arena *a, const DataFiles *all, HoldOut what, int32_t k, Dataset *out) DT_CHECKED;
 
 /* ---- Files (listing.c) ----------------------------------------------------------------------------------------- */
 

@@ -69,9 +69,7 @@ Dataset *dataset_open(Arena *a, Diag *d, const DataRequest *r)
     for (int32_t i = 0; i < dataset_table_len; i++)
         str_printf(&known, "%s%s", i ? ", " : "", names[i]);
     diag_error(d, LOC_NONE, "data: no dataset is called '%s'; there are %s", r->name, known.s);
-    const char *near = str_nearest(a, r->name, names, dataset_table_len);
-    if (*near)
-        diag_help(d, "did you mean %s?", near);
+    diag_help_nearest(d, r->name, names, dataset_table_len, NULL);
     return NULL;
 }
 

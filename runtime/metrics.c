@@ -164,6 +164,24 @@ PictureScore metric_compare(const MetricPicture *got, const MetricPicture *want,
     return (PictureScore){ mse == 0 ? (double)INFINITY : 10 * log10((double)CODES * CODES / mse), ssim / got->c };
 }
 
+static MetricPicture picture_floats(Arena *a, const Picture *p)
+{
+    int64_t n = (int64_t)p->h * p->w * p->c;
+    float  *at = ARENA_ARRAY(a, float, n);
+    for (int64_t i = 0; i < n; i++)
+        at[i] = (float)p->pixels[i] / CODES;
+    return metric_picture(at, p->c, p->h, p->w, true);
+}
+
+PictureScore picture_score(const Picture *got, const Picture *want)
+{
+    Arena         scratch = arena_new("picture");
+    MetricPicture x = picture_floats(&scratch, got), y = picture_floats(&scratch, want);
+    PictureScore  score = metric_compare(&x, &y, SSIM_VALID);
+    arena_free(&scratch);
+    return score;
+}
+
 double psnr_counted(double psnr)
 {
     return psnr > PSNR_MOST ? PSNR_MOST : psnr;

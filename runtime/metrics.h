@@ -8,7 +8,7 @@
 #ifndef DETENT_RUNTIME_METRICS_H
 #define DETENT_RUNTIME_METRICS_H
 
-#include "base/base.h"
+#include "runtime/data.h"
 
 /* The number of logits that are larger than the label's: 0 is top-1, below 5 top-5. Among equal ones the label is the
  * first. A logit that is NaN ranks above all, so a broken answer is a wrong one. */
@@ -39,6 +39,8 @@ typedef struct PictureScore {
 } PictureScore;
 /* Both of one shape. NAN where a value is. */
 PictureScore metric_compare(const MetricPicture *got, const MetricPicture *want, SsimForm form);
+/* The same of two pictures of bytes, with SSIM_VALID. */
+PictureScore picture_score(const Picture *got, const Picture *want);
 
 /* What a picture counts in a mean of PSNRs: its own, at most this. A picture that is the same would make the mean
  * infinite, and no longer say anything of the others. */

@@ -118,13 +118,30 @@ static bool list_pairs(Arena *a, Diag *d, const char *dir, bool made, DataFiles 
 
 /* ---- Splits ---------------------------------------------------------------------------------------------------- */
 
-void pairs_hold_out(Arena *a, const DataFiles *all, int32_t k, Dataset *out)
+/* Is file i the first of what is held out as one? */
+static bool begins(const DataFiles *all, HoldOut what, int32_t i)
 {
-    DT_ASSERT(k >= 2 && all->len >= 2, "every %d. of %d", k, all->len);
+    if (i == 0 || what == HOLD_OUT_PAIRS)
+        return true;
+    const char *path = all->at[i].path, *before = all->at[i - 1].path, *end = strrchr(path, '/');
+    size_t      n = end ? (size_t)(end - path) + 1 : 0;
+    return strncmp(path, before, n) != 0 || strchr(before + n, '/');
+}
+
+bool pairs_hold_out(Arena *a, const DataFiles *all, HoldOut what, int32_t k, Dataset *out)
+{
+    int32_t n = 0, at = -1;
+    DT_ASSERT(k >= 2, "every %d.", k);
+    for (int32_t i = 0; i < all->len; i++)
+        n += begins(all, what, i);
+    if (n < 2)
+        return false;
     for (int32_t i = 0; i < all->len; i++) {
-        bool test = i % k == k - 1 || (all->len < k && i == all->len - 1);
+        at += begins(all, what, i);
+        bool test = at % k == k - 1 || (n < k && at == n - 1);
         vec_push(a, &out->files[test ? SPLIT_TEST : SPLIT_TRAIN], all->at[i]);
     }
+    return true;
 }
 
 /* The names in test.txt are those of test pairs; each must be one. */
@@ -184,8 +201,8 @@ static bool find_pairs(Arena *a, Diag *d, const DataRequest *r, Dataset *out)
     if (data_is_file(file, NULL)) {
         if (!split_by_file(a, d, file, &all, out))
             return false;
-    } else if (all.len >= 2) {
-        pairs_hold_out(a, &all, HOLD_OUT, out);
+    } else if (!pairs_hold_out(a, &all, HOLD_OUT_PAIRS, HOLD_OUT, out)) {
+        out->files[SPLIT_TRAIN] = all;
     }
     for (int32_t s = 0; s < SPLIT_COUNT; s++)
         if (out->files[s].len == 0) {

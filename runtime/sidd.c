@@ -111,13 +111,11 @@ Dataset *sidd_open(Arena *a, Diag *d, const DataRequest *r)
     }
     if (!list_scenes(a, d, r->dir, s, &all) || !read_blocks(a, d, r, s, &blocks))
         return NULL;
-    if (!blocks && all.len < 2) {
-        diag_error(d, LOC_NONE, "sidd: %s has one pair and no " NOISY_BLOCKS ".mat: none is left for tests", r->dir);
+    if (blocks) {
+        s->files[SPLIT_TRAIN] = all;
+    } else if (!pairs_hold_out(a, &all, HOLD_OUT_FOLDERS, HOLD_OUT, s)) {
+        diag_error(d, LOC_NONE, "sidd: %s has one scene and no " NOISY_BLOCKS ".mat: none is left for tests", r->dir);
         return NULL;
     }
-    if (blocks)
-        s->files[SPLIT_TRAIN] = all;
-    else
-        pairs_hold_out(a, &all, HOLD_OUT, s);
     return pairs_finish(a, d, r, s) ? s : NULL;
 }

@@ -2,79 +2,12 @@
  * the graph of each step, scopes, files that are loaded, and handles that are kept too long. Messages are the subject
  * of test_diag_dsl.c. */
 #include "frontend/detent.h"
-#include "frontend/frontend.h"
+#include "graph_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 /* ---- Helpers ----------------------------------------------------------------------------------------------------- */
-
-typedef struct Fixture {
-    Arena arena;
-    Diag  diag;
-} Fixture;
-
-static int setup(void **state)
-{
-    Fixture *f = malloc(sizeof *f);
-    *f = (Fixture){ arena_new("test"), diag_new(NULL) };
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-    arena_free(&f->arena);
-    diag_free(&f->diag);
-    free(f);
-    return 0;
-}
-
-static Graph *build(Fixture *f, const DtModel *model, int64_t batch, StepKind step)
-{
-    int32_t errors = f->diag.errors;
-    Graph  *g = frontend_build(&f->arena, &f->diag, model, batch, step);
-    if (!g)
-        fail_msg("%s: %s", model->name, f->diag.text.s);
-    assert_int_equal(f->diag.errors, errors);
-    assert_true(ir_verify(g, PHASE_FRONTEND, &f->diag));
-    return g;
-}
-
-static const Value *find(const Graph *g, const char *symbol)
-{
-    ValueId id = ir_find(g, symbol);
-    if (id == VALUE_NONE)
-        fail_msg("there is no %s", symbol);
-    return ir_value(g, id);
-}
-
-static int32_t count(const Graph *g, OpCode op)
-{
-    int32_t n = 0;
-    for (int32_t i = 0; i < g->order.len; i++)
-        n += ir_is(g, g->order.at[i], op);
-    return n;
-}
-
-static int64_t count_params(const Graph *g)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < g->order.len; i++)
-        if (ir_is(g, g->order.at[i], OP_PARAM))
-            n += shape_elems(ir_value(g, g->order.at[i])->type.shape);
-    return n;
-}
-
-static void assert_shape(Fixture *f, const Value *v, const char *text)
-{
-    assert_string_equal(shape_text(&f->arena, v->type.shape), text);
-}
 
 /* The result of the last op of this kind. */
 static const Value *last(const Graph *g, OpCode op)

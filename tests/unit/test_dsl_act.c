@@ -1,52 +1,9 @@
 /* test_dsl_act.c: element-wise layers, gates, drop-connect and losses of the DSL: which ops, inputs and outputs each
  * step has. What the ops compute: test_body_act.c and the op matrix; messages: tests/diag. */
 #include "frontend/detent.h"
-#include "frontend/frontend.h"
+#include "graph_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-
-typedef struct Fixture {
-    Arena arena;
-    Diag  diag;
-} Fixture;
-
-static int setup(void **state)
-{
-    Fixture *f = malloc(sizeof *f);
-    *f = (Fixture){ arena_new("test"), diag_new(NULL) };
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-    arena_free(&f->arena);
-    diag_free(&f->diag);
-    free(f);
-    return 0;
-}
-
-static Graph *build(Fixture *f, const DtModel *model, StepKind step)
-{
-    Graph *g = frontend_build(&f->arena, &f->diag, model, 4, step);
-    if (!g)
-        fail_msg("%s: %s", model->name, f->diag.text.s);
-    assert_true(ir_verify(g, PHASE_FRONTEND, &f->diag));
-    return g;
-}
-
-static int32_t count(const Graph *g, OpCode op)
-{
-    int32_t n = 0;
-    for (int32_t i = 0; i < g->order.len; i++)
-        n += ir_is(g, g->order.at[i], op);
-    return n;
-}
 
 /* The only value of its op. */
 static const Value *only(const Graph *g, OpCode op)
@@ -59,22 +16,10 @@ static const Value *only(const Graph *g, OpCode op)
     return found;
 }
 
-static bool has(const Graph *g, const char *name)
-{
-    return ir_find(g, name) != VALUE_NONE;
-}
-
 /* What the output of that name hands out. */
 static const Value *handed(const Graph *g, const char *name)
 {
-    if (!has(g, name))
-        fail_msg("there is no %s", name);
-    return ir_value(g, ir_value(g, ir_find(g, name))->in[0]);
-}
-
-static void assert_shape(Fixture *f, const Value *v, const char *text)
-{
-    assert_string_equal(shape_text(&f->arena, v->type.shape), text);
+    return ir_value(g, find(g, name)->in[0]);
 }
 
 /* ---- Activations --------------------------------------------------------------------------------------------------
@@ -92,7 +37,7 @@ static void test_activations(void **state)
 {
     static const OpCode each[] = { OP_RELU6, OP_SIGMOID, OP_SILU, OP_HARD_SIGMOID, OP_HARD_SWISH };
     Fixture            *f = *state;
-    const Graph        *g = build(f, &activations, STEP_TRAIN);
+    const Graph        *g = build(f, &activations, 4, STEP_TRAIN);
     float               slopes[2];
     int32_t             n = 0;
     for (int32_t i = 0; i < DT_COUNT(each); i++)
@@ -120,7 +65,7 @@ dt_model(gated, "a gate of [N, C], one of [N, C, 1, 1], a product", .image = { 2
 static void test_gates(void **state)
 {
     Fixture     *f = *state;
-    const Graph *g = build(f, &gated, STEP_TRAIN);
+    const Graph *g = build(f, &gated, 4, STEP_TRAIN);
     assert_int_equal(count(g, OP_MUL), 5);
     assert_int_equal(count(g, OP_SAMPLE_MASK), 2); /* p = 0 is the value itself */
     assert_true(has(g, "seed") && has(g, "step"));
@@ -138,7 +83,7 @@ static void test_gates(void **state)
     assert_true(streams[0] != streams[1]);
     assert_int_equal(streams[0], hash_u32("path") & 0x7fffffff);
     for (StepKind step = STEP_EVAL; step <= STEP_INSPECT; step++) {
-        const Graph *other = build(f, &gated, step);
+        const Graph *other = build(f, &gated, 4, step);
         assert_int_equal(count(other, OP_MUL), 3);
         assert_int_equal(count(other, OP_SAMPLE_MASK), 0);
         assert_false(has(other, "seed"));
@@ -158,27 +103,27 @@ static void test_labels(void **state)
     Fixture *f = *state;
     DtModel  m = { .name = "net", .doc = "", .image = { 1, 2, 2 }, .classes = 6, .build = classify };
     m.training.label_smoothing = 0.1f;
-    const Graph *g = build(f, &m, STEP_TRAIN);
+    const Graph *g = build(f, &m, 4, STEP_TRAIN);
     const Value *loss = handed(g, "loss");
     assert_true(loss->op == OP_CROSS_ENTROPY && loss->n_in == 2);
     assert_true((float)ir_float(loss, A_SMOOTHING) == 0.1f);
     assert_false(has(g, "label2"));
 
     m.training.mixup = 0.2f;
-    g = build(f, &m, STEP_TRAIN);
+    g = build(f, &m, 4, STEP_TRAIN);
     loss = handed(g, "loss");
     assert_int_equal(loss->n_in, 4);
     assert_true(loss->in[2] == ir_find(g, "label2") && loss->in[3] == ir_find(g, "share"));
     assert_shape(f, ir_value(g, loss->in[3]), "4x1");
     assert_true(handed(g, "correct")->op == OP_REDUCE_SUM);
 
-    g = build(f, &m, STEP_EVAL); /* plain labels */
+    g = build(f, &m, 4, STEP_EVAL); /* plain labels */
     assert_int_equal(handed(g, "loss_each")->op, OP_SUB);
     assert_false(has(g, "label2"));
     assert_int_equal(ir_int(handed(g, "correct_each"), A_K), 1);
     assert_int_equal(ir_int(handed(g, "correct5_each"), A_K), 5);
     m.classes = 5;
-    assert_false(has(build(f, &m, STEP_EVAL), "correct5_each")); /* all are among the 5 best */
+    assert_false(has(build(f, &m, 4, STEP_EVAL), "correct5_each")); /* all are among the 5 best */
 }
 
 /* ---- Losses of targets, and further parts -------------------------------------------------------------------------
@@ -200,8 +145,8 @@ static void test_targets(void **state)
     Fixture *f = *state;
     for (int32_t i = 0; i < DT_COUNT(known); i++) {
         const DtModel m = { .name = "net", .doc = "", .image = { 3, 2, 5 }, .loss = known[i].loss, .build = restore };
-        assert_int_equal(handed(build(f, &m, STEP_TRAIN), "loss")->op, known[i].train);
-        const Graph *g = build(f, &m, STEP_EVAL);
+        assert_int_equal(handed(build(f, &m, 4, STEP_TRAIN), "loss")->op, known[i].train);
+        const Graph *g = build(f, &m, 4, STEP_EVAL);
         const Value *each = handed(g, "loss_each");
         assert_int_equal(each->op, known[i].each);
         assert_shape(f, each, "4x1");
@@ -223,7 +168,7 @@ static void test_parts(void **state)
 {
     Fixture      *f = *state;
     const DtModel m = { .name = "net", .doc = "", .image = { 3, 4, 4 }, .loss = DT_L1, .build = restore_in_parts };
-    const Graph  *g = build(f, &m, STEP_TRAIN);
+    const Graph  *g = build(f, &m, 4, STEP_TRAIN);
     assert_int_equal(handed(g, "loss:l1")->op, OP_L1);
     assert_int_equal(handed(g, "loss:estimate.tv")->op, OP_TV);
     const Value *part = handed(g, "loss:asymmetric"), *loss = handed(g, "loss");
@@ -239,7 +184,7 @@ static void test_parts(void **state)
     assert_true(ir_value(g, first->in[0]) == handed(g, "loss:l1"));
 
     for (StepKind step = STEP_EVAL; step <= STEP_INSPECT; step++) {
-        const Graph *other = build(f, &m, step);
+        const Graph *other = build(f, &m, 4, step);
         assert_int_equal(count(other, OP_TV) + count(other, OP_ASYMMETRIC), 0);
         assert_false(has(other, "noise"));
     }

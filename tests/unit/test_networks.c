@@ -2,85 +2,22 @@
  * counts them, shapes and names of layers, first values, sizes of image that are odd. Their numbers:
  * test_parity_nets.c. */
 #include "cli/cli.h"
+#include "graph_fixture.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-typedef struct Fixture {
-    Arena arena;
-    Diag  diag;
-} Fixture;
-
-static int setup(void **state)
-{
-    Fixture *f = malloc(sizeof *f);
-    *f = (Fixture){ arena_new("test"), diag_new(stderr) };
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-    arena_free(&f->arena);
-    diag_free(&f->diag);
-    free(f);
-    return 0;
-}
-
-static const DtModel *find(Fixture *f, const char *name)
-{
-    const DtModel *m = frontend_find(&f->arena, &f->diag, name);
-    assert_non_null(m);
-    return m;
-}
-
 /* Of another size of image than the network's own; 0: its own. */
-static Graph *build(Fixture *f, const char *name, int h, int w, StepKind step)
+static Graph *build_net(Fixture *f, const char *name, int h, int w, StepKind step)
 {
-    DtModel *m = arena_copy(&f->arena, find(f, name), sizeof *m);
+    const DtModel *model = frontend_find(&f->arena, &f->diag, name);
+    assert_non_null(model);
+    DtModel *m = arena_copy(&f->arena, model, sizeof *m);
     if (h > 0) {
         m->image[1] = h;
         m->image[2] = w;
     }
-    Graph *g = frontend_build(&f->arena, &f->diag, m, 2, step);
-    assert_non_null(g);
-    assert_true(ir_verify(g, PHASE_FRONTEND, &f->diag));
-    return g;
-}
-
-static int64_t count_params(const Graph *g)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < g->order.len; i++)
-        if (ir_is(g, g->order.at[i], OP_PARAM))
-            n += shape_elems(ir_value(g, g->order.at[i])->type.shape);
-    return n;
-}
-
-static int32_t count(const Graph *g, OpCode op)
-{
-    int32_t n = 0;
-    for (int32_t i = 0; i < g->order.len; i++)
-        n += ir_is(g, g->order.at[i], op);
-    return n;
-}
-
-static const Value *named(const Graph *g, const char *name)
-{
-    ValueId id = ir_find(g, name);
-    if (id == VALUE_NONE)
-        fail_msg("%s has no %s", g->name, name);
-    return ir_value(g, id);
-}
-
-static void assert_shape(Fixture *f, const Value *v, const char *text)
-{
-    assert_string_equal(shape_text(&f->arena, v->type.shape), text);
+    return build(f, m, 2, step);
 }
 
 /* ---- Params and multiplications ---------------------------------------------------------------------------------- */
@@ -141,7 +78,7 @@ static void test_counts(void **state)
     assert_int_equal(DT_COUNT(known), frontend_n_models);
     for (int32_t i = 0; i < DT_COUNT(known); i++) {
         for (StepKind step = STEP_TRAIN; step <= STEP_INIT; step++)
-            assert_int_equal(count_params(build(f, known[i].name, 0, 0, step)), known[i].n);
+            assert_int_equal(count_params(build_net(f, known[i].name, 0, 0, step)), known[i].n);
         info(known[i].name, known[i].image, line, sizeof line);
         if ((known[i].params && !strstr(line, known[i].params)) || (known[i].macs && !strstr(line, known[i].macs)))
             fail_msg("%s: expected %s and %s in: %s", known[i].name, known[i].params, known[i].macs, line);
@@ -168,22 +105,22 @@ static void test_efficientnet_b3(void **state)
         { "classifier.weight", "1000x1536" },
     };
     Fixture *f = *state;
-    Graph   *g = build(f, "efficientnet_b3", 0, 0, STEP_TRAIN);
+    Graph   *g = build_net(f, "efficientnet_b3", 0, 0, STEP_TRAIN);
     for (int32_t i = 0; i < DT_COUNT(leaves); i++)
-        assert_shape(f, named(g, leaves[i].name), leaves[i].shape);
+        assert_shape(f, find(g, leaves[i].name), leaves[i].shape);
     assert_int_equal(ir_find(g, "s0.b0.expand.conv1.weight"), VALUE_NONE);
     assert_int_equal(ir_find(g, "s6.b2.dw.conv1.weight"), VALUE_NONE);
     assert_int_equal(count(g, OP_SAMPLE_MASK), 26 - 7); /* all blocks but the first of each stage */
     assert_int_equal(count(g, OP_DROPOUT), 1);
     assert_int_equal(count(g, OP_SIGMOID), 26);
 
-    const Value *dw = named(g, "s4.b4.dw.conv1.weight"), *last = named(g, "classifier.weight");
+    const Value *dw = find(g, "s4.b4.dw.conv1.weight"), *last = find(g, "classifier.weight");
     assert_string_equal(ir_text(dw, A_INIT), "kaiming");
     assert_int_equal(ir_int(dw, A_FAN), 25);
-    assert_int_equal(ir_int(named(g, "s1.b0.expand.conv1.weight"), A_FAN), 144);
+    assert_int_equal(ir_int(find(g, "s1.b0.expand.conv1.weight"), A_FAN), 144);
     assert_string_equal(ir_text(last, A_INIT), "torch");
     assert_int_equal(ir_int(last, A_FAN), 1000);
-    assert_string_equal(ir_text(named(g, "classifier.bias"), A_INIT), "zeros");
+    assert_string_equal(ir_text(find(g, "classifier.bias"), A_INIT), "zeros");
 }
 
 /* Of every batch norm, and of the first convolution of stride 2. */
@@ -203,14 +140,14 @@ static void check_form(Graph *g, double eps, const int64_t pad[4])
 static void test_forms_of_efficientnet(void **state)
 {
     Fixture *f = *state;
-    check_form(build(f, "efficientnet_b0", 0, 0, STEP_EVAL), 1e-5, (const int64_t[]){ 1, 1, 1, 1 });
-    check_form(build(f, "tf_efficientnet_b0", 0, 0, STEP_EVAL), 1e-3, (const int64_t[]){ 0, 0, 1, 1 });
-    check_form(build(f, "tf_efficientnet_b0", 65, 64, STEP_EVAL), 1e-3, (const int64_t[]){ 1, 0, 1, 1 });
-    Graph *lite = build(f, "efficientnet_lite2", 0, 0, STEP_TRAIN);
+    check_form(build_net(f, "efficientnet_b0", 0, 0, STEP_EVAL), 1e-5, (const int64_t[]){ 1, 1, 1, 1 });
+    check_form(build_net(f, "tf_efficientnet_b0", 0, 0, STEP_EVAL), 1e-3, (const int64_t[]){ 0, 0, 1, 1 });
+    check_form(build_net(f, "tf_efficientnet_b0", 65, 64, STEP_EVAL), 1e-3, (const int64_t[]){ 1, 0, 1, 1 });
+    Graph *lite = build_net(f, "efficientnet_lite2", 0, 0, STEP_TRAIN);
     check_form(lite, 1e-3, (const int64_t[]){ 0, 0, 1, 1 });
     assert_int_equal(count(lite, OP_SILU) + count(lite, OP_SIGMOID), 0);
-    assert_shape(f, named(lite, "stem.conv1.weight"), "32x3x3x3");
-    assert_shape(f, named(lite, "head.conv1.weight"), "1280x352x1x1");
+    assert_shape(f, find(lite, "stem.conv1.weight"), "32x3x3x3");
+    assert_shape(f, find(lite, "head.conv1.weight"), "1280x352x1x1");
 }
 
 /* The result has the image's size, whatever is lost in between. */
@@ -221,8 +158,8 @@ static void test_odd_sizes(void **state)
     Fixture                 *f = *state;
     for (int32_t i = 0; i < DT_COUNT(nets); i++)
         for (int32_t k = 0; k < DT_COUNT(sizes); k++) {
-            Graph *g = build(f, nets[i], sizes[k][0], sizes[k][1], STEP_EVAL);
-            assert_shape(f, named(g, "logits"), arena_printf(&f->arena, "2x3x%dx%d", sizes[k][0], sizes[k][1]));
+            Graph *g = build_net(f, nets[i], sizes[k][0], sizes[k][1], STEP_EVAL);
+            assert_shape(f, find(g, "logits"), arena_printf(&f->arena, "2x3x%dx%d", sizes[k][0], sizes[k][1]));
         }
 }
 
@@ -230,8 +167,8 @@ static void test_odd_sizes(void **state)
 static void test_cbdnet_loss(void **state)
 {
     Fixture *f = *state;
-    Graph   *g = build(f, "cbdnet", 0, 0, STEP_TRAIN);
-    assert_shape(f, named(g, "noise"), "2x3x128x128");
+    Graph   *g = build_net(f, "cbdnet", 0, 0, STEP_TRAIN);
+    assert_shape(f, find(g, "noise"), "2x3x128x128");
     assert_int_equal(count(g, OP_TV), 1);
     assert_int_equal(count(g, OP_ASYMMETRIC), 1);
     for (int32_t i = 0; i < g->order.len; i++) {
@@ -241,7 +178,7 @@ static void test_cbdnet_loss(void **state)
     }
     static const char *const parts[] = { "loss", "loss:mse", "loss:noise.tv", "loss:noise.asymmetric" };
     for (int32_t i = 0; i < DT_COUNT(parts); i++)
-        assert_shape(f, named(g, parts[i]), "");
+        assert_shape(f, find(g, parts[i]), "");
 }
 
 /* What training is told by default is something that training knows. */
