@@ -6,7 +6,9 @@
  *
  *   1. it runs over the same index space, and all reductions of the kernel keep the same dimensions;
  *   2. whatever it reads is made by a kernel before k, or by k itself at the same point (a window's input never is);
- *   3. it shares a full-size read with k, or reads a value of k: else nothing is won.
+ *   3. it shares a full-size read with k, or reads a value of k: else nothing is won;
+ *   4. k is of backward, if it is an activation that backward computes again (pass recompute): in a kernel of forward
+ *      it would have to be kept.
  *
  * Since a root only moves to an earlier kernel whose number is above that of all it reads, the order stays valid and no
  * cycle can arise. A root of the kept shape (per-channel arithmetic on finished sums) joins as part of the kernel's
@@ -36,9 +38,10 @@ typedef struct Deps {
 
 typedef struct FuseGroup {
     Space       space;
-    const char *keep;   /* of its reductions; NULL: none */
-    Shape       kept;   /* their result */
-    bool        closed; /* library call, or a kernel that nothing joins */
+    const char *keep;     /* of its reductions; NULL: none */
+    Shape       kept;     /* their result */
+    bool        closed;   /* library call, or a kernel that nothing joins */
+    bool        backward; /* the root that opened it is */
     VEC(ValueId) roots;
     ValueSet reads; /* full-size values from memory */
     int32_t  n_reads;
@@ -53,6 +56,7 @@ typedef struct Grouping {
     int32_t  *mine_in;  /* which kernel that is */
     bool     *placed;   /* by value: the original is in some kernel; others copy */
     ValueId **in;       /* by value: its inputs before anything was written */
+    bool     *again;    /* by value: backward computes it from what forward left */
 } Grouping;
 
 const char *fuse_keep(const Graph *g, ValueId v)
@@ -89,6 +93,8 @@ static bool group_takes_body(const Grouping *p, int32_t k, ValueId root, const D
     if (g->closed || !space_eq(g->space, fuse_space(f->g, root)) || g->n_reads + g->roots.len >= FUSE_MAX_BUFFERS)
         return false;
     if (ir_has(f->g, root, T_REDUCE) && g->keep != NULL && !str_eq(g->keep, fuse_keep(f->g, root)))
+        return false;
+    if (p->again[root] && !g->backward)
         return false;
     for (int32_t i = 0; i < deps->at.len; i++) {
         Dep     d = deps->at.at[i];
@@ -164,6 +170,7 @@ static void group_root(Grouping *p, ValueId root)
         return;
     }
     int32_t k = group_open(p, fuse_space(f->g, root), closed);
+    p->groups.at[k].backward = ir_value(f->g, root)->backward;
     pass_explain(f->c, f->g, root, "opens kernel %d%s", k,
                  ir_has(f->g, root, T_LIBRARY) ? " (library call)"
                  : closed                      ? " (of its own)"
@@ -315,6 +322,26 @@ static bool *early_values(const FuseCtx *f, const ValueId *old, int32_t n_old)
     return early;
 }
 
+/* By value: an activation that backward computes a second time, from what forward made and from no gradient: quantized
+ * or random, joined or pooled, or computed from such. Gradients of a loss are of forward's values, too, but none of
+ * these; taps of a max-pool are no activations. */
+static bool *again_values(const FuseCtx *f, const ValueId *old, int32_t n_old)
+{
+    bool *act = ARENA_ARRAY(f->c->scratch, bool, f->n), *again = ARENA_ARRAY(f->c->scratch, bool, f->n);
+    for (int32_t i = 0; i < n_old; i++) {
+        const Value *v = ir_value(f->g, old[i]);
+        bool         forward = true, kind = ir_has(f->g, old[i], T_EXACT | T_RANDOM | T_NEST);
+        act[old[i]] = ir_has(f->g, old[i], T_LIBRARY) || (v->op == OP_INPUT && v->type.shape.rank > 1);
+        for (int32_t j = 0; j < v->n_in; j++) {
+            act[old[i]] |= act[v->in[j]];
+            kind |= again[v->in[j]] && ir_has(f->g, old[i], T_ELTWISE);
+            forward &= !ir_value(f->g, v->in[j])->backward || again[v->in[j]];
+        }
+        again[old[i]] = v->backward && kind && forward && act[old[i]] && !ir_has(f->g, old[i], T_NODIFF);
+    }
+    return again;
+}
+
 void fuse_make_groups(FuseCtx *f)
 {
     Arena   *a = f->c->scratch;
@@ -334,6 +361,7 @@ void fuse_make_groups(FuseCtx *f)
         p.group_of[i] = p.mine_in[i] = -1;
         p.in[i] = ir_value(g, i)->in;
     }
+    p.again = again_values(f, old, n_old);
     bool *early = early_values(f, old, n_old);
     for (int pass = 0; pass < 2; pass++)
         for (int32_t i = 0; i < n_old; i++)

@@ -10,7 +10,7 @@
  * nobody does, and they are gone. The result differs from that of the float product by the latter's roundings alone; it
  * is the same on every backend, to the bit.
  *
- * It runs where --forward=int8 asks for it, behind simplify (equal quantizers are one) and before the layouts. The init
+ * It runs where --forward=int asks for it, behind simplify (equal quantizers are one) and before the layouts. The init
  * step stays in float: it runs once.
  *
  * Tested by tests/unit/test_intforward.c and tests/golden. */

@@ -250,6 +250,7 @@ typedef struct Target {
     int64_t     align_bytes;   /* of every value's offset */
     bool        int8_unsigned; /* integer products take u8 inputs, too */
     bool        int8_groups;   /* ... and convolutions in groups */
+    int64_t     cached_bytes; /* a value of so many is still in the cache some launches after it was read; 0: none is */
 } Target;
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------- */
@@ -269,7 +270,7 @@ typedef struct PassCtx {
     const OptimizerConfig *optimizer;
     bool                   use_averages; /* eval: reads the averages of params and states in their place */
     const Target          *target;
-    bool                   int8_forward; /* products of codes of up to 8 bits are made of integers (--forward int8) */
+    bool                   int8_forward; /* products of codes of up to 8 bits are made of integers (--forward int) */
     VEC(PassStat) stats;                 /* in the graph's arena */
     VEC(QuantizerInfo) quantizers;       /* in the graph's arena */
     Str        *explain;                 /* NULL, or lines of --explain-fusion */

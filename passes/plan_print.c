@@ -63,24 +63,90 @@ static int32_t plan_last_read(const Graph *g, const Uses *u, ValueId v, const bo
     return last;
 }
 
-int64_t passes_saved_bytes(const Graph *g)
+/* ---- What is saved for backward ---------------------------------------------------------------------------------- */
+
+typedef enum SavedKind {
+    SAVED_PRODUCT,   /* of a convolution or a matrix product */
+    SAVED_QUANTIZED, /* as a float, though it has a code */
+    SAVED_FLOAT,
+    SAVED_CODE,
+    SAVED_TAP,
+    SAVED_MASK,
+    SAVED_OTHER,
+    SAVED_KINDS
+} SavedKind;
+static const char *const saved_kind_names[SAVED_KINDS] = {
+    "floats: results of convolutions and products",
+    "floats: quantized values",
+    "floats: others",
+    "codes",
+    "taps of max-pools",
+    "masks",
+    "other numbers",
+};
+
+static SavedKind saved_kind(const Graph *g, ValueId v)
 {
-    Arena      a = arena_new("saved bytes");
-    StoredList list = plan_stored(&a, g);
-    Uses       uses = ir_uses(&a, g);
-    bool      *aside = plan_asides(&a, g, &list);
-    int8_t    *known = ARENA_ARRAY(&a, int8_t, g->values.len);
+    DType t = ir_value(g, v)->type.dtype;
+    if (t == DTYPE_B1)
+        return SAVED_MASK;
+    if (!dtype_is_float(t))
+        return ir_is(g, v, OP_MAXPOOL_TAP) ? SAVED_TAP : dtype_bits(t) <= 8 ? SAVED_CODE : SAVED_OTHER;
+    if (ir_has(g, v, T_EXACT) || ir_is(g, v, OP_QUANT_NOISE))
+        return SAVED_QUANTIZED;
+    return ir_has(g, v, T_LIBRARY) || ir_is(g, v, OP_DEPTHWISE) ? SAVED_PRODUCT : SAVED_FLOAT;
+}
+
+typedef struct Saved {
+    int64_t bytes[SAVED_KINDS];
+    int32_t values[SAVED_KINDS];
+} Saved;
+
+static Saved plan_saved(Arena *a, const Graph *g)
+{
+    Saved      saved = { 0 };
+    StoredList list = plan_stored(a, g);
+    Uses       uses = ir_uses(a, g);
+    bool      *aside = plan_asides(a, g, &list);
+    int8_t    *known = ARENA_ARRAY(a, int8_t, g->values.len);
     int32_t    end = plan_forward_end(g, &list, aside);
-    int64_t    bytes = 0;
     for (int32_t i = 0; i < list.at.len; i++) {
         const Stored *s = &list.at.at[i];
-        if (s->leaf == VALUE_NONE && !s->output && s->first <= end && plan_last_read(g, &uses, s->v, aside) > end &&
-            !plan_of_params(g, s->v, known))
-            bytes += s->bytes;
+        if (s->leaf != VALUE_NONE || s->output || s->first > end || plan_last_read(g, &uses, s->v, aside) <= end ||
+            plan_of_params(g, s->v, known))
+            continue;
+        saved.bytes[saved_kind(g, s->v)] += s->bytes;
+        saved.values[saved_kind(g, s->v)]++;
     }
-    arena_free(&a);
+    return saved;
+}
+
+static int64_t saved_total(const Saved *s)
+{
+    int64_t bytes = 0;
+    for (int k = 0; k < SAVED_KINDS; k++)
+        bytes += s->bytes[k];
     return bytes;
 }
+
+int64_t passes_saved_bytes(const Graph *g)
+{
+    Arena a = arena_new("saved bytes");
+    Saved saved = plan_saved(&a, g);
+    arena_free(&a);
+    return saved_total(&saved);
+}
+
+static void plan_print_saved(Str *out, Arena *a, const Graph *g)
+{
+    Saved saved = plan_saved(a, g);
+    str_printf(out, "saved for backward: %s\n", str_bytes(a, saved_total(&saved)));
+    for (int k = 0; k < SAVED_KINDS; k++)
+        if (saved.values[k] > 0)
+            str_printf(out, "  %10s in %4d  %s\n", str_bytes(a, saved.bytes[k]), saved.values[k], saved_kind_names[k]);
+}
+
+/* ---- The table --------------------------------------------------------------------------------------------------- */
 
 static const char *const plan_kind_names[] = { "-", "io", "param", "state", "work" };
 
@@ -167,6 +233,6 @@ void passes_print_plan(Str *out, const Graph *g)
     plan_print_peak(out, &a, g, &list);
     for (int32_t k = MEM_IO; k <= MEM_WORK; k++)
         str_printf(out, "%-6s %s\n", plan_kind_names[k], str_bytes(&a, g->bytes[k]));
-    str_printf(out, "saved for backward: %s\n", str_bytes(&a, passes_saved_bytes(g)));
+    plan_print_saved(out, &a, g);
     arena_free(&a);
 }

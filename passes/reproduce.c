@@ -112,7 +112,7 @@ void reproduce_context(Str *out, const PassCtx *c)
     if (c->target && !str_eq(c->target->name, "cpu"))
         str_add(out, " --backend=cuda"); /* one target for all that are GPUs */
     if (c->int8_forward)
-        str_add(out, " --forward=int8");
+        str_add(out, " --forward=int");
 }
 
 static void write_graph(Diag *d, Arena *a, const char *dir, const char *file, const char *head, const char *text)
