@@ -1,6 +1,6 @@
 /* backend.c: what makes code and runs it, by the name given to --backend.
  *
- *   cpu     LLVM      oneDNN                this machine
+ *   cpu     LLVM      oneDNN, own integers  this machine
  *   interp  -         plain loops           this machine, slow and simple
  *   cuda    NVRTC     cuDNN                 a GPU, through its driver
  *   sim     CUDA text plain loops           the same engine on a simulated GPU
@@ -13,10 +13,16 @@
 #include <string.h>
 
 #include "runtime/cudnn/cudnn.h"
+#include "runtime/integer/integer.h"
 
 const Target *cli_target(const char *backend)
 {
-    static const Target cpu = { .name = "cpu", .image_layout = LAYOUT_NHWC, .align_bytes = 64 };
+    static const Target cpu = { .name = "cpu",
+                                .image_layout = LAYOUT_NHWC,
+                                .align_bytes = 64,
+                                .int8_unsigned = true,
+                                .int8_groups = true,
+                                .cached_bytes = 8 << 20 };
     static const Target gpu = {
         .name = "gpu", .image_layout = LAYOUT_NHWC, .weight_layout = LAYOUT_NHWC, .align_bytes = 256
     };
@@ -46,13 +52,11 @@ static bool backend_host(Session *s, bool interp)
         diag_help(&s->diag, "use --backend=cpu; the text of every kernel is also in what `detent dump` prints");
         return false;
     }
-    if (!interp && str_eq(s->opt.forward, "int8")) {
-        diag_error(&s->diag, LOC_NONE, "--forward int8: expected --backend cuda, sim, null or interp, found cpu");
-        diag_help(&s->diag, "leave it out: on the CPU the products are of floats");
+    Isa isa = ISA_PORTABLE;
+    if (!interp && !isa_parse(&s->arena, &s->diag, s->opt.isa, &isa))
         return false;
-    }
     s->jit = interp ? jit_interp_new(&s->arena) : jit_llvm_new(&s->arena, &s->diag, jit);
-    s->lib = interp ? calllib_reference(&s->arena) : calllib_onednn(&s->arena, &s->diag, (int)s->opt.threads);
+    s->lib = interp ? calllib_reference(&s->arena) : calllib_cpu(&s->arena, &s->diag, (int)s->opt.threads, isa);
     if (s->jit == NULL || s->lib == NULL)
         return false;
     s->exec = exec_new(&s->arena, &s->diag, s->lib,
@@ -102,7 +106,7 @@ static bool backend_arch_only(Session *s)
     if (s->jit == NULL)
         return false;
     Diag quiet = diag_new(NULL);
-    if (!str_eq(s->opt.forward, "int8"))
+    if (!str_eq(s->opt.forward, "int"))
         s->lib = calllib_cudnn(&s->arena, &quiet, NULL, backend_cudnn(s, sm));
     if (s->lib == NULL) {
         diag_note(&s->diag, LOC_NONE, "the workspace of convolutions is not counted: cuDNN cannot plan for sm_%d here",
@@ -183,6 +187,10 @@ static bool backend_options(Session *s, bool run)
                        rows[i].cuda_only ? "cuda" : "cuda, sim or null", s->opt.backend);
             return false;
         }
+    }
+    if (cli_given(&s->opt, "isa") && !str_eq(s->opt.backend, "cpu")) {
+        diag_error(&s->diag, LOC_NONE, "--isa: expected --backend cpu, found %s", s->opt.backend);
+        return false;
     }
     if (run && s->opt.arch != NULL) {
         diag_error(&s->diag, LOC_NONE,

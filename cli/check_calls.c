@@ -33,8 +33,8 @@ const char              *check_call_text(Arena *a, const CallDesc *d)
     if (d->bias)
         str_add(&s, " bias");
     if (d->kind == CALL_CONV_FWD_INT)
-        str_printf(&s, " %s x %s%s", dtype_name(d->x_type), dtype_name(d->w_type),
-                   d->scale_per_k ? " per channel" : "");
+        str_printf(&s, " %s %d..%d x %s %d..%d%s", dtype_name(d->x_type), d->x_lo, d->x_hi, dtype_name(d->w_type),
+                   d->w_lo, d->w_hi, d->scale_per_k ? " per channel" : "");
     return s.s;
 }
 
@@ -75,8 +75,17 @@ static DType call_type(const CallDesc *d, int32_t buf)
     return codes && buf == 0 ? d->x_type : codes && buf == 1 ? d->w_type : DTYPE_F32;
 }
 
-/* Floats in -1..1, codes over their whole range. */
-static void *call_buf(Arena *a, DType t, int64_t n, uint32_t stream, uint64_t seed)
+/* What the elements of a buffer may be; of codes whose range is not said, what their type holds. */
+static KernelData call_data(const CallDesc *d, int32_t buf)
+{
+    DType   t = call_type(d, buf);
+    int32_t lo = buf == 0 ? d->x_lo : d->w_lo, hi = buf == 0 ? d->x_hi : d->w_hi;
+    if (dtype_is_float(t))
+        return (KernelData){ -1, 1 };
+    return lo == 0 && hi == 0 ? (KernelData){ dtype_min(t), dtype_max(t) } : (KernelData){ lo, hi };
+}
+
+static void *call_buf(Arena *a, DType t, KernelData data, int64_t n, uint32_t stream, uint64_t seed)
 {
     char *at = arena_alloc(a, (size_t)dtype_bytes(t, n) + 64);
     at += -(uintptr_t)at & 63;
@@ -85,7 +94,7 @@ static void *call_buf(Arena *a, DType t, int64_t n, uint32_t stream, uint64_t se
         if (dtype_is_float(t))
             ((float *)(void *)at)[i] = 2 * u - 1;
         else
-            elem_set(t, at, i, floor((double)u * 256) + (double)dtype_min(t));
+            elem_set(t, at, i, floor((double)u * (double)(data.hi - data.lo + 1)) + (double)data.lo);
     }
     return at;
 }
@@ -125,10 +134,11 @@ bool check_call(Arena *a, Diag *d, Gpu *gpu, CallLib *lib, const CallDesc *call,
     void     *bufs[CALL_MAX_BUFS], *plain[CALL_MAX_BUFS];
     int64_t   n = s.buf[s.n - 1], bytes[CALL_MAX_BUFS];
     for (int32_t i = 0; i < s.n; i++) {
-        bufs[i] = plain[i] = call_buf(&scratch, call_type(call, i), s.buf[i], (uint32_t)i, seed);
+        bufs[i] = plain[i] = call_buf(&scratch, call_type(call, i), call_data(call, i), s.buf[i], (uint32_t)i, seed);
         bytes[i] = dtype_bytes(call_type(call, i), s.buf[i]);
     }
-    plain[s.n - 1] = call_buf(&scratch, DTYPE_F32, n, 99, seed); /* two results, each begun with other garbage */
+    plain[s.n - 1] = call_buf(&scratch, DTYPE_F32, (KernelData){ -1, 1 }, n, 99,
+                              seed); /* two results, each begun with other garbage */
     float *sizes = ARENA_ARRAY(&scratch, float, n);
     *out = (CallResult){ .ok = true, .compared = n, .where = "" };
     bool done =

@@ -4,6 +4,8 @@
  * Tested through everything that uses it: tests/unit/test_matrix.c, tests/unit/test_fuzz_passes.c. */
 #include "cli/check.h"
 
+#include "runtime/integer/integer.h"
+
 static const Recipe          check_float = { .method = "float" };
 static const OptimizerConfig check_sgd = { .momentum = 0.9 };
 
@@ -11,7 +13,7 @@ bool                         check_backend_open(CheckBackend *b, Arena *a, Diag 
 {
     *b = (CheckBackend){ .arena = a, .d = d, .threads = threads };
     b->jit = cpu ? jit_llvm_new(a, d, (JitOptions){ .vector_width = width }) : jit_interp_new(a);
-    b->lib = cpu ? calllib_onednn(a, d, threads) : calllib_reference(a);
+    b->lib = cpu ? calllib_cpu(a, d, threads, isa_best()) : calllib_reference(a);
     return b->jit != NULL && b->lib != NULL;
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/doctor.h"
+#include "runtime/integer/integer.h"
 
 /* What the processor can do that decides which code runs. */
 typedef struct CpuFeature {
@@ -60,17 +61,16 @@ static bool doctor_flag(const char *flags, const char *word)
     return false;
 }
 
-/* ---- Is the library's 8-bit product exact here? ---- */
+/* ---- Kernels of integer products ---- */
 
-/* oneDNN's u8 x s8 products saturate in 16 bits on processors without VNNI or AMX. */
-static void doctor_int8(Session *s, const char *flags)
+/* What --isa takes here, the best in front. */
+static void doctor_isa(Session *s)
 {
-    bool vnni = doctor_flag(flags, "avx512_vnni") || doctor_flag(flags, "avx_vnni");
-    bool amx = doctor_flag(flags, "amx_int8");
-    fprintf(s->out, "int8 products   %s\n",
-            vnni || amx
-                ? "exact at 8 bits (VNNI or AMX)"
-                : "exact up to 7 bits: this processor has neither VNNI nor AMX, sums of two 8-bit products saturate");
+    fprintf(s->out, "integers        %s; --isa:", isa_doc(isa_best()));
+    for (int isa = ISA_COUNT - 1; isa >= 0; isa--)
+        if (isa_is_here((Isa)isa))
+            fprintf(s->out, " %s", isa_name((Isa)isa));
+    fprintf(s->out, "\n");
 }
 
 int command_doctor(Session *s, const StrList *rest)
@@ -93,7 +93,7 @@ int command_doctor(Session *s, const StrList *rest)
         fprintf(s->out, "convolutions    %s\n", s->lib->name);
         fprintf(s->out, "threads         %d\n", exec_threads(s->exec));
     }
-    doctor_int8(s, flags);
+    doctor_isa(s);
     doctor_gpu(&s->arena, s->out); /* also where --backend cuda was asked for and failed: here is why */
     return ready ? EXIT_OK : EXIT_MISTAKE;
 }

@@ -161,7 +161,7 @@ static bool opt_passes(Opt *o, Graph *g)
                         .optimizer = &optimizer,
                         .use_averages = c->averaged,
                         .target = cli_target(c->backend),
-                        .int8_forward = str_eq(c->forward, "int8"),
+                        .int8_forward = str_eq(c->forward, "int"),
                         .explain = scope ? &explain : NULL,
                         .explain_scope = scope && scope[0] ? scope : NULL,
                         .keep = &o->arena };

@@ -119,7 +119,7 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
         .optimizer = &s->optimizer,
         .use_averages = s->use_averages,
         .target = cli_target(s->opt.backend),
-        .int8_forward = str_eq(s->opt.forward, "int8"),
+        .int8_forward = str_eq(s->opt.forward, "int"),
         .keep = &s->arena,
     };
     if (s->opt.pass.explain_fusion != NULL) {

@@ -77,6 +77,18 @@ static const CallKind compile_calls[OP_COUNT] = {
     [OP_CONV_TRANSPOSE2D] = CALL_CONV_BWD_X,
 };
 
+/* What the codes of an operand may be, where the quantizer that made them is still to be seen. */
+static void compile_range(const Graph *g, ValueId codes, int32_t *lo, int32_t *hi)
+{
+    ValueId id = ir_root(g, codes);
+    while (ir_is(g, id, OP_RELAYOUT))
+        id = ir_root(g, ir_value(g, id)->in[0]);
+    if (ir_is(g, id, OP_QUANTIZE)) {
+        *lo = (int32_t)ir_int(ir_value(g, id), A_LO);
+        *hi = (int32_t)ir_int(ir_value(g, id), A_HI);
+    }
+}
+
 /* Shapes of the convolution that v computes, or is a gradient of (a transposed convolution: of the one that it is the
  * transpose of): input, weight, output. */
 static CallDesc compile_call(const Graph *g, ValueId id)
@@ -97,6 +109,8 @@ static CallDesc compile_call(const Graph *g, ValueId id)
     d.k = w.dim[0];
     if (codes) {
         d.x_type = a_type.dtype, d.w_type = b_type.dtype;
+        compile_range(g, v->in[0], &d.x_lo, &d.x_hi);
+        compile_range(g, v->in[1], &d.w_lo, &d.w_hi);
         d.scale_per_k = ir_value(g, v->in[2])->type.shape.rank == 1;
         d.krsc = true; /* a matrix lies either way */
     }
@@ -200,7 +214,7 @@ static bool compile_refused(Diag *d, CallLib *lib, const Launch *l)
     DT_ASSERT(prepared == NULL, "%s prepares %s and cannot say what it needs", lib->name, l->name);
     diag_note(d, LOC_NONE, "in launch %s", l->name);
     if (l->call.kind == CALL_CONV_FWD_INT)
-        diag_help(d, "without --forward int8 the product is of floats");
+        diag_help(d, "with --forward float the product is of floats");
     return false;
 }
 

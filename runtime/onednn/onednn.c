@@ -353,8 +353,7 @@ static void *lib_prepare(void *self, Diag *diag, const CallDesc *d)
     if (unsupported(d)) {
         diag_error(diag, LOC_NONE, "%s: expected float products with weights in rows, found %s", l->face.name,
                    unsupported(d));
-        diag_help(diag,
-                  "integer products (--forward=int8) and other layouts are for GPU backends and --backend=interp");
+        diag_help(diag, "integer products are made by runtime/integer, other layouts are for GPU backends");
         return NULL;
     }
     Call *c = call_find(l, d);

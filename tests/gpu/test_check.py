@@ -7,7 +7,7 @@ import unittest
 import gpu
 from gpu import e2e
 
-METHODS = {"float": (), "lsq_w2a2": ("--method", "lsq", "--bits", "w2a2"), "lsq_int8": (*gpu.LSQ, "--forward", "int8"), **gpu.METHODS}
+METHODS = {"float": (), "lsq_w2a2": ("--method", "lsq", "--bits", "w2a2"), "lsq_int8": (*gpu.LSQ, "--forward", "int"), **gpu.METHODS}
 
 
 class Check(gpu.Case):

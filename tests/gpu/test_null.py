@@ -35,7 +35,7 @@ class Null(gpu.Case):
         self.hundred_steps("resnet20", self.cifar10(), "--batch", "16", "--epochs", "10", *gpu.LSQ)
 
     def test_resnet20_int8_without_graph(self):
-        self.hundred_steps("resnet20", self.cifar10(), "--batch", "16", "--epochs", "10", *gpu.LSQ, "--forward", "int8", "--no-graph")
+        self.hundred_steps("resnet20", self.cifar10(), "--batch", "16", "--epochs", "10", *gpu.LSQ, "--forward", "int", "--no-graph")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ typedef struct Net {
     NetSetup      setup;
     Graph        *g;
     KernelJit    *jit;
+    CallLib      *lib;     /* NULL: plain loops */
+    int           threads; /* 0: 2 */
     Program      *program;
     LoadedProgram prog;
 } Net;
@@ -97,7 +99,9 @@ static inline void net_compile(Net *n)
 {
     if (!n->jit)
         n->jit = jit_interp_new(&n->a);
-    n->program = codegen_program(&n->a, &n->d, n->g, n->jit, calllib_reference(&n->a));
+    if (!n->lib)
+        n->lib = calllib_reference(&n->a);
+    n->program = codegen_program(&n->a, &n->d, n->g, n->jit, n->lib);
     assert_non_null(n->program);
     n->prog.program = n->program;
 }
@@ -176,7 +180,7 @@ static inline void net_fill(Net *n, const ProgTensor *t)
 /* Memory, the seed's weights, and numbers for everything else. */
 static inline void net_load(Net *n)
 {
-    n->prog.exec = exec_new(&n->a, &n->d, calllib_reference(&n->a), (ExecOptions){ .threads = 2 });
+    n->prog.exec = exec_new(&n->a, &n->d, n->lib, (ExecOptions){ .threads = n->threads ? n->threads : 2 });
     assert_non_null(n->prog.exec);
     n->prog.index = exec_add(n->prog.exec, n->program);
     assert_true(n->prog.index >= 0);

@@ -508,7 +508,7 @@ static Session net_open(const char *name, const Quantized *m, int batch)
     if (m->bits)
         argv[argc++] = arena_printf(&s.arena, "--bits=%s", m->bits);
     if (m->int8)
-        argv[argc++] = arena_strdup(&s.arena, "--forward=int8");
+        argv[argc++] = arena_strdup(&s.arena, "--forward=int");
     for (int32_t i = 0; i < DT_COUNT(m->set) && m->set[i]; i++)
         argv[argc++] = arena_printf(&s.arena, "--set=%s", m->set[i]);
     if (batch)
