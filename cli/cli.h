@@ -53,12 +53,13 @@ typedef struct CliOptions {
     const char *teacher, *teacher_net;
     double      distill_weight, temperature;
     /* how it is compiled and run */
-    const char *backend, *forward, *math, *arch, *gpu_memory, *workspace, *cache, *step, *at_epoch, *against;
+    const char *backend, *forward, *isa, *math, *arch, *gpu_memory, *workspace, *cache, *step, *at_epoch, *against;
     int64_t     gpu_memory_bytes, workspace_bytes; /* from the two texts */
     bool        no_graph, autotune;
     int64_t     threads, vector_width;
-    bool        profile, json, serve, kernels, clamped;
-    int64_t     rounds, steps;
+    bool        profile, json, serve, kernels, clamped, no_compile;
+    int64_t     rounds, steps, launches;
+    const char *mode, *trace;
     int64_t     images;
     double      loss;
     const char *memory, *title, *clean; /* memory_bytes: from the text */

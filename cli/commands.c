@@ -13,7 +13,7 @@ const Command cli_commands[] = {
     { "compile", "NET",             "Compile a step; say what it consists of and what it costs.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_compile },
     { "dump",    "NET",             "Print the graph of a step, after every pass if asked.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES, true, command_dump },
     { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_check },
-    { "bench",   "NET",             "Time a training step: float and quantized, with ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
+    { "bench",   "NET",             "Time steps of training and of evaluation, float and at 8, 4 and 2 bits: images a second, memory, ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
     { "sensitivity", "NET",         "Quantize one layer at a time: which ones cost accuracy, and which to leave in float.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_SENSITIVITY | OPTS_PASSES, true, command_sensitivity },
     { "plan",    "NET",             "Memory that training takes, by kind, of all methods or of one, and the largest batch that fits; nothing is run.", OPTS_COMMON | OPTS_RECIPE | OPTS_PLAN | OPTS_TARGET | OPTS_RUN, true, command_plan },
     { "predict", "NET PICTURE...",  "The likeliest classes of pictures; or pictures without their noise, of a network that restores.", OPTS_COMMON | OPTS_RECIPE | OPTS_PREDICT | OPTS_TARGET | OPTS_RUN, true, command_predict },
@@ -180,7 +180,7 @@ static int cli_run_command(Session *s, const Command *c, const StrList *rest, co
     const DtModel *m = model != NULL ? model : cli_find_net(s, c, rest->len > 0 ? rest->at[0] : net);
     if (m == NULL || (resumes && !cli_same_net(s, net, m)))
         return EXIT_MISTAKE;
-    if (c->run == command_plan) { /* it looks at many recipes, and opens a session for each */
+    if (c->run == command_plan || c->run == command_bench) { /* many recipes: they open a session for each */
         s->model = m;
         return c->run(s, rest);
     }

@@ -5,10 +5,15 @@
  * as training makes them (session_train_programs), but as far as sizes go: through every pass, kernels planned and not
  * compiled, library calls asked for their workspace. So the sum is what exec_add allocates, to the byte.
  *
+ * The largest batch for a given memory of the host is that of a process: beside the sum it has the program itself with
+ * the compiler and its code, the data set, and batches on their way. The first is measured: this process compiles the
+ * run once more, to the end.
+ *
  * Tested by tests/unit/test_plan_command.c. */
 #include "cli/cli.h"
 
 #include <math.h>
+#include <sys/resource.h>
 
 enum { PLAN_MOST_BATCH = 65536 };
 
@@ -60,11 +65,84 @@ static bool plan_bytes(Session *like, FILE *say, int64_t batch, PlanBytes *out, 
     return ok;
 }
 
-/* INT64_MAX: it does not compile, being too large. */
+/* ---- A process of the host --------------------------------------------------------------------------------------- */
+
+/* What it takes whatever the batch; all 0 where the memory is a GPU's. */
+typedef struct PlanBeside {
+    int64_t program, data;
+} PlanBeside;
+
+/* Bytes of the sets that lie in memory as they are: images and labels. 0: another set, whose size nobody knows here. */
+static int64_t plan_data(const char *dataset)
+{
+    static const struct {
+        const char *name;
+        int64_t     bytes;
+    } sets[] = { { "mnist", 70000LL * (28 * 28 + 1) },
+                 { "cifar10", 60000LL * (3 * 32 * 32 + 1) },
+                 { "cifar100", 60000LL * (3 * 32 * 32 + 1) } };
+    for (int32_t i = 0; i < DT_COUNT(sets); i++)
+        if (str_eq(dataset, sets[i].name))
+            return sets[i].bytes;
+    return 0;
+}
+
+/* Copies of params and states while a checkpoint is written: out of their layouts, in order, as the file. And room for
+ * what a run keeps around its steps (diagnosis of quantizers, histograms, metrics): 3 to 7 MiB were seen. */
+enum { PLAN_CHECKPOINT = 3, PLAN_AROUND = 16 << 20 };
+
+/* The most that this process has had in memory once all programs of the run are made, every kernel by the compiler, and
+ * nothing has run: pages of its arenas are not there yet. And a checkpoint that is written. 0: it was reported. */
+static int64_t plan_program(const PlanRow *r)
+{
+    struct rusage used;
+    TrainConfig   c = { .inspect_every = -1 };
+    Session       s = { .arena = arena_new("program"),
+                        .diag = diag_new(stderr),
+                        .opt = r->s->opt,
+                        .program = r->s->program,
+                        .out = r->s->out };
+    s.opt.cache = "off";
+    log_set_level(LOG_QUIET); /* phases are for runs */
+    bool ok = session_open(&s, r->s->model) && session_train_programs(&s, &c);
+    log_set_level(r->s->opt.quiet ? LOG_QUIET : r->s->opt.verbose ? LOG_DEBUG : LOG_INFO);
+    session_close(&s);
+    getrusage(RUSAGE_SELF, &used);
+    int64_t kept = r->at.arena[ARENA_PARAM] + r->at.arena[ARENA_STATE];
+    return ok ? (int64_t)used.ru_maxrss * 1024 + PLAN_CHECKPOINT * kept + PLAN_AROUND : 0;
+}
+
+/* Floats of the batches that loaders have on their way, each some: of training and of evaluation, and where there are
+ * quantizers of what is looked at, which is one more, and of calibration. */
+static int64_t plan_batches(Session *s, int64_t batch)
+{
+    const bool files = plan_data(s->opt.dataset) == 0, pairs = s->model->loss != DT_CROSS_ENTROPY;
+    const int  ahead = files ? 3 : 2, more = session_needs_init(s) ? 2 * ahead + 1 : 0;
+    const struct {
+        StepKind step;
+        int      batches;
+    } kept[] = { { STEP_TRAIN, ahead + more }, { STEP_EVAL, ahead } };
+    int64_t bytes = 0, asked = s->opt.batch;
+    s->opt.batch = batch;
+    for (int32_t i = 0; i < DT_COUNT(kept); i++) {
+        int64_t        images;
+        const DtModel *m = session_sized(s, kept[i].step, &images);
+        bytes += kept[i].batches * images * m->image[0] * m->image[1] * m->image[2] * (int64_t)sizeof(float) *
+                 (pairs ? 3 : 1);
+    }
+    s->opt.batch = asked;
+    return bytes;
+}
+
+/* ---- The largest batch ------------------------------------------------------------------------------------------- */
+
+/* What depends on the batch. INT64_MAX: it does not compile, being too large. */
 static int64_t plan_total(Session *s, int64_t batch)
 {
     PlanBytes b;
-    return plan_bytes(s, NULL, batch, &b, NULL) ? b.total : INT64_MAX;
+    if (!plan_bytes(s, NULL, batch, &b, NULL))
+        return INT64_MAX;
+    return b.total + (s->gpu == NULL ? plan_batches(s, batch) : 0);
 }
 
 /* Where a line through (x, y) with this slope reaches `room`, inside (lo, hi). */
@@ -167,7 +245,19 @@ static void plan_print(Session *s, const PlanRow *rows, int32_t n, int64_t room)
     }
 }
 
-static void plan_notes(Session *s, const PlanRow *rows, int32_t n, int64_t room)
+/* "largest batch: in 4.0 GiB, of which the program itself takes 131.2 MiB, ..." */
+static void plan_note_room(Session *s, const PlanRow *rows, int64_t room, const PlanBeside *beside)
+{
+    Arena *a = &s->arena;
+    fprintf(s->out, "largest batch: in %s", str_bytes(a, room));
+    if (beside->program > 0)
+        fprintf(s->out, ", of which the program itself takes %s (measured here)", str_bytes(a, beside->program));
+    if (beside->data > 0)
+        fprintf(s->out, ", %s %s", rows[0].s->opt.dataset, str_bytes(a, beside->data));
+    fprintf(s->out, beside->program > 0 ? "; batches on their way are counted, too.\n" : ".\n");
+}
+
+static void plan_notes(Session *s, const PlanRow *rows, int32_t n, int64_t room, const PlanBeside *beside)
 {
     Arena         *a = &s->arena;
     const Session *v = rows[0].s;
@@ -177,7 +267,7 @@ static void plan_notes(Session *s, const PlanRow *rows, int32_t n, int64_t room)
             "launch, and the workspace of\n%s. in all: of %d programs, as allocated.\n",
             v->lib->name, rows[n - 1].at.programs);
     if (room > 0)
-        fprintf(s->out, "largest batch: in %s.\n", str_bytes(a, room));
+        plan_note_room(s, rows, room, beside);
     else
         fprintf(s->out, "the largest batch for a given memory: --memory 4G.\n");
     for (int32_t i = 0; i < PEAK_VALUES && n == 1 && rows[0].peak[i].name != NULL; i++)
@@ -188,16 +278,17 @@ static void plan_notes(Session *s, const PlanRow *rows, int32_t n, int64_t room)
                 "not counted, as there is no GPU to ask: the workspace of cuDNN, at most %s (--workspace), and "
                 "what the driver takes.\n",
                 str_bytes(a, s->opt.workspace_bytes));
-    else if (v->gpu == NULL)
-        fprintf(s->out, "not counted: the data set, and the program itself.\n");
+    else if (v->gpu == NULL && beside->data == 0)
+        fprintf(s->out, "not counted: the data set%s.\n", room > 0 ? "" : ", and the program itself");
 }
 
-static void plan_print_json(Session *s, const PlanRow *rows, int32_t n, int64_t room)
+static void plan_print_json(Session *s, const PlanRow *rows, int32_t n, int64_t room, const PlanBeside *beside)
 {
     const Session *v = rows[0].s;
     fprintf(s->out, "{\"net\": \"%s\", \"batch\": %lld, \"backend\": \"%s\", \"workspace_counted\": %s, \"memory\": ",
             s->model->name, (long long)v->opt.batch, s->opt.backend, plan_stands_in(v) ? "false" : "true");
     fprintf(s->out, room > 0 ? "%lld" : "null", (long long)room);
+    fprintf(s->out, ", \"program\": %lld, \"data\": %lld", (long long)beside->program, (long long)beside->data);
     fprintf(s->out, ",\n \"methods\": [");
     for (int32_t i = 0; i < n; i++) {
         const PlanRow *r = &rows[i];
@@ -252,14 +343,19 @@ int command_plan(Session *s, const StrList *rest)
         code = plan_open(&rows[opened], s, gpu, one ? NULL : pass_methods[opened].name);
         opened++;
     }
-    int64_t room = code == EXIT_OK ? plan_room(s, rows[0].s) : 0;
-    for (int32_t i = 0; i < n && room > 0; i++)
-        rows[i].largest = plan_largest(&rows[i], room);
+    int64_t    room = code == EXIT_OK ? plan_room(s, rows[0].s) : 0;
+    PlanBeside beside = { 0 };
+    if (room > 0 && rows[0].s->gpu == NULL) {
+        beside = (PlanBeside){ plan_program(&rows[n - 1]), plan_data(rows[0].s->opt.dataset) };
+        code = beside.program > 0 ? EXIT_OK : EXIT_MISTAKE;
+    }
+    for (int32_t i = 0; i < n && room > 0 && code == EXIT_OK; i++)
+        rows[i].largest = plan_largest(&rows[i], room - beside.program - beside.data);
     if (code == EXIT_OK && s->opt.json) {
-        plan_print_json(s, rows, n, room);
+        plan_print_json(s, rows, n, room, &beside);
     } else if (code == EXIT_OK) {
         plan_print(s, rows, n, room);
-        plan_notes(s, rows, n, room);
+        plan_notes(s, rows, n, room, &beside);
     }
     plan_close(rows, opened);
     return code;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/profile.h"
+
 /* "lsq w4a4", "float": what a person calls the recipe, and the name of the run. */
 static const char *train_name(Session *s, char between)
 {
@@ -61,8 +63,6 @@ static void train_say_end(Session *s, const TrainResult *r, const char *net)
         log_info("next, in 4 bits: %s --method lsq --bits w4a4 --init %s/" RUN_BEST " --data %s",
                  train_command(s, a, "train", net), r->dir, s->opt.data);
 }
-
-static void train_profile(Session *s, const LoadedProgram *p);
 
 /* How args.json names the network: a file by its whole path, so that the run can be resumed from anywhere. */
 static const char *train_net(Session *s, const StrList *rest)
@@ -133,9 +133,8 @@ int command_train(Session *s, const StrList *rest)
     c.n_args = args.len;
     TrainResult r = train_run(&s->arena, &s->diag, &c);
     train_say_end(s, &r, rest->len > 0 ? rest->at[0] : net);
-    if (s->opt.profile && r.status == TRAIN_DONE)
-        train_profile(s, &c.train);
-    return r.exit_code;
+    bool profile = s->opt.profile && r.status == TRAIN_DONE;
+    return profile && !profile_steps(s, &c.train) ? EXIT_MISTAKE : r.exit_code;
 }
 
 /* ---- eval
@@ -238,29 +237,4 @@ int command_eval(Session *s, const StrList *rest)
         return EXIT_MISTAKE;
     eval_say(s, &r);
     return EXIT_OK;
-}
-
-/* ---- --profile
- * ------------------------------------------------------------------------------------------------------- */
-
-static void train_profile(Session *s, const LoadedProgram *p)
-{
-    double  total = 0;
-    int64_t steps = exec_launch_count(p->exec, p->index);
-    bool   *shown = ARENA_ARRAY(&s->arena, bool, p->program->n_launches);
-    for (int32_t i = 0; i < p->program->n_launches; i++)
-        total += exec_launch_seconds(p->exec, p->index, i);
-    fprintf(s->out, "%d launches, %.2f ms a step in them\n    ms/step      share  launch\n", p->program->n_launches,
-            1e3 * total / (double)dt_max64(steps, 1));
-    for (int32_t n = 0; n < p->program->n_launches; n++) {
-        int32_t top = -1;
-        for (int32_t i = 0; i < p->program->n_launches; i++)
-            if (!shown[i] &&
-                (top < 0 || exec_launch_seconds(p->exec, p->index, i) > exec_launch_seconds(p->exec, p->index, top)))
-                top = i;
-        double t = exec_launch_seconds(p->exec, p->index, top);
-        shown[top] = true;
-        fprintf(s->out, "%11.3f %9.1f %%  %d %s\n", 1e3 * t / (double)dt_max64(steps, 1), 100 * t / total, top,
-                p->program->launches[top].name);
-    }
 }

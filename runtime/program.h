@@ -66,6 +66,7 @@ typedef struct KernelImage {
     int64_t     units, finish_units;
     int64_t     scratch_bytes;
     int64_t     bytes; /* moved by one launch: decides how many threads are worth while */
+    int64_t     flops; /* of one launch, exp and log as one each: for profiles */
     int32_t     n_bufs;
     /* Not NULL: for a GPU; then run, finish, self and units are not used. */
     const GpuKernel *gpu;
@@ -91,9 +92,11 @@ typedef struct CallDesc {
     int64_t  k, r, s, oh, ow;        /* output channels, window, output size */
     int64_t  stride, groups, pad[4]; /* top, left, bottom, right */
     bool     krsc;
-    bool     scale_per_k;    /* FWD_INT: one scale for each output channel */
-    DType    x_type, w_type; /* FWD_INT: s8 or u8, and s8 */
+    bool     scale_per_k;            /* FWD_INT: one scale for each output channel */
+    DType    x_type, w_type;         /* FWD_INT: s8 or u8, and s8 */
+    int32_t  x_lo, x_hi, w_lo, w_hi; /* FWD_INT: what the codes may be; both 0: whatever their types hold */
 } CallDesc;
+const char *call_name(CallKind k); /* "conv", "conv gradient of x" */
 
 typedef enum LaunchKind { LAUNCH_KERNEL, LAUNCH_CALL } LaunchKind;
 enum { CALL_MAX_BUFS = 4 };

@@ -17,6 +17,11 @@ static const char *const call_words[] = {
 };
 static const char *const access_words[] = { "-", "r", "w", "rw" };
 
+const char              *call_name(CallKind k)
+{
+    return call_words[k];
+}
+
 enum { WIDEST = 64 }; /* a longer text moves its own line only */
 
 static bool is_linear(CallKind k)
@@ -43,8 +48,8 @@ static const char *call_text(Arena *a, const CallDesc *d)
         str_printf(&s, " -> %lldx%lld", (long long)d->oh, (long long)d->ow);
     }
     if (d->kind == CALL_CONV_FWD_INT)
-        str_printf(&s, ", %s by %s, %s", dtype_name(d->x_type), dtype_name(d->w_type),
-                   d->scale_per_k ? "a scale for each channel" : "one scale");
+        str_printf(&s, ", %s %d..%d by %s %d..%d, %s", dtype_name(d->x_type), d->x_lo, d->x_hi, dtype_name(d->w_type),
+                   d->w_lo, d->w_hi, d->scale_per_k ? "a scale for each channel" : "one scale");
     str_add(&s, d->bias ? ", bias" : "");
     return s.s;
 }

@@ -27,6 +27,7 @@ static bool interp_compile(KernelJit *j, Diag *d, const char *title, Kernel *con
                                    .run = run_whole,
                                    .units = 1,
                                    .bytes = cost.bytes_read + cost.bytes_written,
+                                   .flops = cost.flops + cost.transcendentals,
                                    .n_bufs = kernels[i]->bufs.len };
         j->stats.distinct += twin < 0;
         strmap_put(&seen, hex, i);

@@ -322,6 +322,7 @@ static bool llvm_compile(KernelJit *base, Diag *d, const char *title, Kernel *co
                                    .finish_units = c->finish_units,
                                    .scratch_bytes = c->scratch_bytes,
                                    .bytes = cost.bytes_read + cost.bytes_written,
+                                   .flops = cost.flops + cost.transcendentals,
                                    .n_bufs = kernels[i]->bufs.len };
     }
     arena_free(&scratch);

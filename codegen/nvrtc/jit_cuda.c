@@ -277,6 +277,7 @@ static bool cuda_compile(KernelJit *base, Diag *d, const char *title, Kernel *co
         images[i] = (KernelImage){ .name = kernels[i]->name,
                                    .scratch_bytes = text.scratch_bytes[i],
                                    .bytes = cost.bytes_read + cost.bytes_written,
+                                   .flops = cost.flops + cost.transcendentals,
                                    .n_bufs = kernels[i]->bufs.len,
                                    .gpu = &text.kernels[i] };
     }

@@ -2,7 +2,7 @@
  * the graph of each step, scopes, files that are loaded, and handles that are kept too long. Messages are the subject
  * of test_diag_dsl.c. */
 #include "frontend/detent.h"
-#include "graph_fixture.h"
+#include "tests/unit/graph_fixture.h"
 
 #include <string.h>
 #include <unistd.h>

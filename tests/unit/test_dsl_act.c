@@ -1,7 +1,7 @@
 /* test_dsl_act.c: element-wise layers, gates, drop-connect and losses of the DSL: which ops, inputs and outputs each
  * step has. What the ops compute: test_body_act.c and the op matrix; messages: tests/diag. */
 #include "frontend/detent.h"
-#include "graph_fixture.h"
+#include "tests/unit/graph_fixture.h"
 
 #include <string.h>
 

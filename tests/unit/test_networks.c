@@ -2,7 +2,7 @@
  * counts them, shapes and names of layers, first values, sizes of image that are odd. Their numbers:
  * test_parity_nets.c. */
 #include "cli/cli.h"
-#include "graph_fixture.h"
+#include "tests/unit/graph_fixture.h"
 
 #include <math.h>
 #include <string.h>
