@@ -102,9 +102,12 @@ static const char *of_limit(Arena *a, double least, double seconds)
 
 static const char *row_kind(const ProfileRow *r)
 {
-    if (r->launch->kind == LAUNCH_CALL)
-        return call_name(r->launch->call.kind);
-    return r->launch->backward ? "kernels of backward" : "kernels of forward";
+    static const char *const kernels[2][2] = { { "kernels of forward", "kernels of forward, with sums" },
+                                               { "kernels of backward", "kernels of backward, with sums" } };
+    const Launch            *l = r->launch;
+    if (l->kind == LAUNCH_CALL)
+        return call_name(l->call.kind);
+    return l->conv_out > 0 ? "depthwise conv" : kernels[l->backward][l->sums];
 }
 
 /* In the order of their first launch, which is the longest. */
@@ -123,6 +126,12 @@ static int32_t sum_kinds(const Profile *p, ProfileSum *sums)
     return n;
 }
 
+/* A step is as many passes over memory as it moves bytes for each result of a convolution; "-": it has none. */
+static const char *per_element(Arena *a, int64_t bytes, int64_t elems)
+{
+    return elems > 0 ? arena_printf(a, "%.2f", (double)bytes / (double)elems) : "-";
+}
+
 static int sum_by_time(const void *x, const void *y)
 {
     const ProfileSum *a = x, *b = y;
@@ -134,14 +143,22 @@ static void print_kinds(Session *s, const Profile *p)
     Arena      *a = &s->arena;
     ProfileSum *sums = ARENA_ARRAY(a, ProfileSum, p->n + 1);
     int32_t     n = sum_kinds(p, sums);
+    int64_t elems = 0, bytes = 0;
+    for (int32_t i = 0; i < p->n; i++) {
+        elems += p->rows[i].launch->conv_out;
+        bytes += p->rows[i].bytes;
+    }
     qsort(sums, (size_t)n, sizeof *sums, sum_by_time);
-    fprintf(s->out, "%11s %9s %9s %10s %8s %9s %9s  %s\n", "ms/step", "share", "launches", "bytes", "GB/s", "GFLOP/s",
-            "of limit", "kind");
+    fprintf(s->out, "%11s %9s %9s %10s %7s %8s %9s %9s  %s\n", "ms/step", "share", "launches", "bytes", "B/elem", "GB/s",
+            "GFLOP/s", "of limit", "kind");
     for (int32_t i = 0; i < n; i++)
-        fprintf(s->out, "%11.3f %7.1f %% %9d %10s %8s %9s %9s  %s\n", 1e3 * sums[i].seconds,
+        fprintf(s->out, "%11.3f %7.1f %% %9d %10s %7s %8s %9s %9s  %s\n", 1e3 * sums[i].seconds,
                 share(sums[i].seconds, p->seconds), sums[i].launches, str_bytes(a, sums[i].bytes),
-                rate(a, sums[i].bytes, sums[i].seconds), rate(a, sums[i].flops, sums[i].seconds),
-                of_limit(a, sums[i].least, sums[i].seconds), sums[i].name);
+                per_element(a, sums[i].bytes, elems), rate(a, sums[i].bytes, sums[i].seconds),
+                rate(a, sums[i].flops, sums[i].seconds), of_limit(a, sums[i].least, sums[i].seconds), sums[i].name);
+    if (elems > 0)
+        fprintf(s->out, "B/elem: bytes for each of the %lld results of forward convolutions, in all %s\n",
+                (long long)elems, per_element(a, bytes, elems));
 }
 
 static void print_launches(Session *s, const Profile *p, int64_t most)

@@ -207,6 +207,21 @@ static ValueId *compile_heads(Arena *a, const Graph *g)
     return heads;
 }
 
+/* What profiles sort launches by. */
+static void compile_content(const Graph *g, Program *p)
+{
+    for (int32_t i = 0; i < g->order.len; i++) {
+        ValueId      id = g->order.at[i];
+        const Value *v = ir_value(g, id);
+        bool         conv = v->op == OP_CONV2D || v->op == OP_CONV2D_INT || v->op == OP_DEPTHWISE;
+        if (v->group < 0)
+            continue;
+        Launch *l = &p->launches[v->group];
+        l->sums |= ir_has(g, id, T_REDUCE);
+        l->conv_out += conv || v->op == OP_CONV_TRANSPOSE2D ? shape_elems(v->type.shape) : 0;
+    }
+}
+
 /* The library does not carry out this call: preparing it says why. */
 static bool compile_refused(Diag *d, CallLib *lib, const Launch *l)
 {
@@ -242,6 +257,7 @@ static bool compile_launches(Arena *a, Diag *d, const Graph *g, KernelJit *jit, 
                 return compile_refused(d, lib, l);
         }
     }
+    compile_content(g, p);
     p->images = ARENA_ARRAY(a, KernelImage, p->n_images + 1);
     if (!jit_compile(jit, d, p->name, kernels, p->n_images, p->images))
         return false;

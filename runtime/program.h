@@ -117,7 +117,9 @@ typedef struct Launch {
     LaunchKind    kind;
     const char   *name; /* "s1.b0.bn1 relu qdq": for profiles and messages */
     bool          backward;
-    int32_t       image; /* KERNEL: index into images */
+    bool          sums;     /* KERNEL: it reduces tensors to a few numbers, among other things */
+    int64_t       conv_out; /* elements that it makes as the results of convolutions of forward */
+    int32_t       image;    /* KERNEL: index into images */
     CallDesc      call;  /* CALL */
     const MemRef *bufs;
     const BufUse *uses; /* [n_bufs]; NULL: not known */
