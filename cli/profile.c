@@ -143,14 +143,14 @@ static void print_kinds(Session *s, const Profile *p)
     Arena      *a = &s->arena;
     ProfileSum *sums = ARENA_ARRAY(a, ProfileSum, p->n + 1);
     int32_t     n = sum_kinds(p, sums);
-    int64_t elems = 0, bytes = 0;
+    int64_t     elems = 0, bytes = 0;
     for (int32_t i = 0; i < p->n; i++) {
         elems += p->rows[i].launch->conv_out;
         bytes += p->rows[i].bytes;
     }
     qsort(sums, (size_t)n, sizeof *sums, sum_by_time);
-    fprintf(s->out, "%11s %9s %9s %10s %7s %8s %9s %9s  %s\n", "ms/step", "share", "launches", "bytes", "B/elem", "GB/s",
-            "GFLOP/s", "of limit", "kind");
+    fprintf(s->out, "%11s %9s %9s %10s %7s %8s %9s %9s  %s\n", "ms/step", "share", "launches", "bytes", "B/elem",
+            "GB/s", "GFLOP/s", "of limit", "kind");
     for (int32_t i = 0; i < n; i++)
         fprintf(s->out, "%11.3f %7.1f %% %9d %10s %7s %8s %9s %9s  %s\n", 1e3 * sums[i].seconds,
                 share(sums[i].seconds, p->seconds), sums[i].launches, str_bytes(a, sums[i].bytes),

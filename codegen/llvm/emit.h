@@ -145,6 +145,9 @@ int32_t walk_pieces(const Plan *p, int64_t count, int32_t most, int32_t *widths,
 void emit_fold_prologue(Emit *e);
 void emit_fold_unit(Emit *e, Point *p, LLVMValueRef unit); /* unit: number within the row */
 void emit_finish_unit(Emit *e, Point *p, LLVMValueRef unit);
+/* Accumulators that lie in memory, to the point and back; index: of its first lane in each. */
+void emit_acc_read(Emit *e, Point *p, LLVMValueRef index);
+void emit_acc_write(Emit *e, const Point *p, LLVMValueRef index);
 
 /* ---- emit_stencil.c ---- */
 
@@ -154,6 +157,9 @@ void emit_stencil_unit(Emit *e, Point *p, LLVMValueRef start, LLVMValueRef count
  * each piece of the columns acc[piece][n_acc] is replaced; NULL there: not made now. */
 void emit_stencil_run(Emit *e, const Point *base, const Point *piece, int32_t n_pieces, LLVMValueRef start,
                       LLVMValueRef count, const LLVMValueRef *at, LLVMValueRef *acc);
+/* The same with accumulators in memory, for `columns` columns from `column` on. */
+void emit_stencil_columns(Emit *e, const Point *base, LLVMValueRef column, LLVMValueRef columns, LLVMValueRef start,
+                          LLVMValueRef count, const LLVMValueRef *at);
 
 /* ---- emit_kernel.c ---- */
 

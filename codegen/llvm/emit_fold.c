@@ -270,14 +270,24 @@ static void emit_stencil_tiles(Emit *e, const Point *base, const Run *run)
 
 /* ---- Step 2: accumulators in memory ----------------------------------------------------------------------------- */
 
-/* The body at a point; accumulators at index. */
-static void body_in_memory(Emit *e, Point *p, LLVMValueRef index)
+void emit_acc_read(Emit *e, Point *p, LLVMValueRef index)
 {
     for (int32_t a = 0; a < e->plan->n_acc; a++)
         p->acc[e->plan->acc[a]] = acc_read(e, a, index, 0, p->width);
-    emit_region(e, p, &e->k->body);
+}
+
+void emit_acc_write(Emit *e, const Point *p, LLVMValueRef index)
+{
     for (int32_t a = 0; a < e->plan->n_acc; a++)
         acc_write(e, a, p->acc[e->plan->acc[a]], index, 0);
+}
+
+/* The body at a point; accumulators at index. */
+static void body_in_memory(Emit *e, Point *p, LLVMValueRef index)
+{
+    emit_acc_read(e, p, index);
+    emit_region(e, p, &e->k->body);
+    emit_acc_write(e, p, index);
 }
 
 typedef struct Steps {
@@ -420,9 +430,22 @@ static LLVMValueRef is_full(Emit *e, const Run *run)
     return LLVMBuildICmp(e->b, LLVMIntEQ, run->columns, e_int(e, e->plan->block), "");
 }
 
+/* All elements of the run, by lines; accumulators, of one lane, in memory. */
+static void emit_stencil_body(Emit *e, const Point *p, const Run *run)
+{
+    LLVMValueRef at[KERNEL_MAX_AXES];
+    odometer_start(e, run->start, at);
+    clear_accumulators(e);
+    emit_stencil_columns(e, p, run->column, run->columns, run->start, run->n, at);
+}
+
 static void emit_body(Emit *e, const Point *p, const Run *run)
 {
     LLVMValueRef done = e_int(e, 0);
+    if (e->plan->stencil.axis >= 0 && !e->plan->in_registers) {
+        emit_stencil_body(e, p, run);
+        return;
+    }
     if (!e->plan->in_registers) {
         clear_accumulators(e);
     } else {

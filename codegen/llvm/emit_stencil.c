@@ -1,13 +1,16 @@
 /* emit_stencil.c: points that read their neighbours (stencil.c): all of a unit that differ in one axis alone, a line.
  *
- *     for (part = 0; part < 2; part++)
+ *     whole lines: for each part of the line of the line's variant, or of none
+ *         for (tiles of the part)
+ *             the body for all points of the tile, instruction by instruction
+ *     else: for (part = 0; part < 2; part++)
  *         one by one: points before the tiles (part 0) or behind them (part 1); all of them where the line has no tiles
  *         for (tiles of the line's variant; none in part 1)
  *             the body for all points of the tile, instruction by instruction
  *
  * Instruction by instruction: the points meet a value that they share when it has just been made, and it need not wait
- * in a register. Without a reduction each tile takes a loop over the vectors of the block; in a fold all of these stand
- * side by side, since their accumulators stay in registers from line to line.
+ * in a register. Each tile takes a loop over the vectors of the block; accumulators of a fold lie in memory then. Where
+ * they are many, all vectors stand side by side and accumulators stay in registers from line to line.
  *
  * Tested by tests/unit/test_llvm.c and test_depthwise.c. */
 #include "codegen/llvm/emit.h"
@@ -45,26 +48,61 @@ static void make_at(Emit *e, Point *point, int32_t i, KVal id)
     }
 }
 
-/* The points of a tile, the first one at p; accumulators, which they meet one after the other, are p's. */
-static void emit_tile(Emit *e, Point *p, int32_t variant)
+/* Which tile: of which variant (the number of variants: of none) and part, and its points. */
+typedef struct TileOf {
+    int32_t variant, part, size;
+} TileOf;
+
+/* What a guard that the axis lets through says beside it. */
+static LLVMValueRef guard_beside(Emit *e, const Point *p, KVal v)
+{
+    const KInst *in = &e->k->insts.at[v];
+    bool         along = e->plan->facts[v].deps >> e->plan->stencil.axis & 1;
+    if (!along && p->val[v])
+        return p->val[v];
+    if (in->op == K_AND)
+        return LLVMBuildAnd(e->b, guard_beside(e, p, in->arg[0]), guard_beside(e, p, in->arg[1]), "");
+    DT_ASSERT(along, "kernel %s: condition %d is not known in time", e->k->name, v);
+    return LLVMConstInt(e->i1, true, false);
+}
+
+static LLVMValueRef guard_in(Emit *e, const Point *p, const StencilGuard *g, const TileOf *t, int32_t i)
 {
     const Stencil *s = &e->plan->stencil;
-    Point         *point = ARENA_ARRAY(e->arena, Point, s->tile);
-    for (int32_t i = 0; i < s->tile; i++) {
+    int32_t        parts = s->n_parts > 0 ? s->n_parts : 1, at = t->part * s->tile + i;
+    if (t->variant == s->variants && g->along[at])
+        return guard_beside(e, p, g->v);
+    bool value = t->variant < s->variants && g->value[t->variant * parts * s->tile + at];
+    return LLVMConstInt(e->i1, value, false);
+}
+
+/* The points of a tile, the first one at p. */
+static Point *tile_points(Emit *e, const Point *p, const TileOf *t)
+{
+    const Stencil *s = &e->plan->stencil;
+    Point         *point = ARENA_ARRAY(e->arena, Point, t->size);
+    for (int32_t i = 0; i < t->size; i++) {
         point[i] = point_copy(e, p);
         point[i].axis[s->axis].off += i;
         point[i].flat[GROUP_RED].off += i;
         for (int32_t g = 0; g < s->n_guards; g++)
-            point[i].val[s->guards[g].v] = LLVMConstInt(e->i1, s->guards[g].value[variant * s->tile + i], false);
+            point[i].val[s->guards[g].v] = guard_in(e, p, &s->guards[g], t, i);
     }
+    return point;
+}
+
+/* The body at n points, changed; accumulators, which they meet one after the other, are p's. */
+static void emit_tile(Emit *e, Point *p, Point *point, int32_t n)
+{
+    const Stencil *s = &e->plan->stencil;
     for (int32_t j = 0; j < e->k->body.len; j++) {
         KVal id = e->k->body.at[j];
         KOp  op = e->k->insts.at[id].op;
         bool apart = op == K_STORE || kop_accumulates(op) || (e->plan->facts[id].deps >> s->axis & 1);
-        for (int32_t i = 0; i < s->tile && apart; i++)
+        for (int32_t i = 0; i < n && apart; i++)
             make_at(e, point, i, id);
         if (!apart)
-            make_shared(e, point, s->tile, id);
+            make_shared(e, point, n, id);
     }
     for (int32_t a = 0; a < e->plan->n_acc; a++)
         p->acc[e->plan->acc[a]] = point[0].acc[e->plan->acc[a]];
@@ -142,22 +180,59 @@ static Line line_of(Emit *e, const Point *p, LLVMValueRef from, LLVMValueRef to)
 /* ---- Lines --------------------------------------------------------------------------------------------------------
  */
 
-/* Makes the point p, or the tile that begins there: of which variant (-1: no tile). `carried`: accumulators, which it
- * replaces. */
-typedef void (*LineFn)(Emit *e, Point *p, int32_t variant, LLVMValueRef *carried, void *user);
+/* Makes the point p, or the tile that begins there (NULL: no tile). `carried`: accumulators, which it replaces. */
+typedef void (*LineFn)(Emit *e, Point *p, const TileOf *tile, LLVMValueRef *carried, void *user);
 
 static void walk_line(Emit *e, const Point *p, int32_t variant, LLVMValueRef from, LLVMValueRef to, LLVMValueRef row,
                       LLVMValueRef *carried, int32_t n, LineFn fn, void *user)
 {
     const Stencil *s = &e->plan->stencil;
+    const TileOf   tile = { variant, 0, s->tile };
     Loop           l;
     loop_begin(e, &l, from, to, variant >= 0 ? s->tile : 1, carried, n);
     Point q = point_copy(e, p);
     point_set(&q, s->axis, l.i, 0, 1);
     if (row)
         q.flat[GROUP_RED] = (AxisAt){ e_add(e, row, l.i), 0, 1 };
-    fn(e, &q, variant, carried, user);
+    fn(e, &q, variant >= 0 ? &tile : NULL, carried, user);
     loop_end(e, &l, carried);
+}
+
+/* All tiles of a part. */
+static void walk_part(Emit *e, const Point *p, const TileOf *tile, LLVMValueRef row, LineFn fn, void *user)
+{
+    const Stencil     *s = &e->plan->stencil;
+    const StencilPart *part = &s->parts[tile->part];
+    LLVMValueRef       from = e_int(e, part->at), to = e_int(e, part->at + part->tiles * part->size), at = from;
+    Point              q = point_copy(e, p);
+    Loop               l;
+    if (part->tiles > 1) {
+        loop_begin(e, &l, from, to, part->size, NULL, 0);
+        at = l.i;
+    }
+    point_set(&q, s->axis, at, 0, 1);
+    if (row)
+        q.flat[GROUP_RED] = (AxisAt){ e_add(e, row, at), 0, 1 };
+    fn(e, &q, tile, NULL, user);
+    if (part->tiles > 1)
+        loop_end(e, &l, NULL);
+}
+
+/* A line from end to end; nothing is carried. */
+static void emit_whole_line(Emit *e, const Point *p, LLVMValueRef row, LineFn fn, void *user)
+{
+    const Stencil *s = &e->plan->stencil;
+    for (int32_t v = 0; v < s->variants + s->others; v++) {
+        bool         always = s->variants + s->others == 1;
+        LLVMValueRef now = v < s->variants ? is_variant(e, p, v) : LLVMBuildNot(e->b, has_tiles(e, p), "");
+        If           f;
+        if (!always)
+            if_begin(e, &f, now);
+        for (int32_t i = 0; i < s->n_parts; i++)
+            walk_part(e, p, &(TileOf){ v, i, s->parts[i].size }, row, fn, user);
+        if (!always)
+            if_end(e, &f);
+    }
 }
 
 /* row: flat red index of point 0 of the line; NULL: it is none of red points. */
@@ -180,41 +255,73 @@ static void emit_line(Emit *e, const Point *p, Line line, LLVMValueRef row, LLVM
     loop_end(e, &parts, carried);
 }
 
-/* ---- Without a reduction ------------------------------------------------------------------------------------------
+/* ---- By blocks ----------------------------------------------------------------------------------------------------
  */
 
 typedef struct Block {
-    LLVMValueRef start, count;
+    LLVMValueRef start, count; /* of the vec axis */
 } Block;
 
+/* Of a reduction, accumulators lie in memory; without one there are none. */
 static void one_vector(Emit *e, Point *p, LLVMValueRef offset, void *user)
 {
-    (void)offset, (void)user;
+    (void)user;
+    emit_acc_read(e, p, offset);
     emit_region(e, p, &e->k->body);
+    emit_acc_write(e, p, offset);
 }
 
-static void tile_vector(Emit *e, Point *p, LLVMValueRef offset, void *variant)
+typedef struct TilePoints {
+    const Point *at; /* at all axes but vec */
+    int32_t      n;
+} TilePoints;
+
+static void tile_vector(Emit *e, Point *p, LLVMValueRef offset, void *user)
 {
-    (void)offset;
-    emit_tile(e, p, *(int32_t *)variant);
+    const TilePoints *t = user;
+    Point            *point = ARENA_ARRAY(e->arena, Point, t->n);
+    emit_acc_read(e, p, offset);
+    for (int32_t i = 0; i < t->n; i++) {
+        point[i] = point_copy(e, &t->at[i]);
+        point[i].width = p->width;
+        point[i].axis[e->plan->vec] = p->axis[e->plan->vec];
+        point[i].known |= p->known;
+    }
+    for (int32_t a = 0; a < e->plan->n_acc; a++)
+        point[0].acc[e->plan->acc[a]] = p->acc[e->plan->acc[a]];
+    emit_tile(e, p, point, t->n);
+    emit_acc_write(e, p, offset);
 }
 
-static void map_point(Emit *e, Point *p, int32_t variant, LLVMValueRef *carried, void *user)
+/* Whatever does not vary along the vec axis is made before the loop along it. */
+static void block_point(Emit *e, Point *p, const TileOf *t, LLVMValueRef *carried, void *user)
 {
     const Block *b = user;
     (void)carried;
-    if (variant < 0) {
+    if (!t) {
         point_hoist(e, p, &e->k->body);
         emit_rows_ahead(e, p, &e->k->body);
+        emit_walk(e, p, b->start, b->count, one_vector, NULL);
+        return;
     }
-    emit_walk(e, p, b->start, b->count, variant < 0 ? one_vector : tile_vector, &variant);
+    Point *point = tile_points(e, p, t);
+    for (int32_t i = 0; i < t->size; i++) {
+        point_hoist(e, &point[i], &e->k->body);
+        emit_rows_ahead(e, &point[i], &e->k->body);
+    }
+    TilePoints tile = { point, t->size };
+    emit_walk(e, p, b->start, b->count, tile_vector, &tile);
 }
 
 void emit_stencil_unit(Emit *e, Point *p, LLVMValueRef start, LLVMValueRef count)
 {
     Block b = { start, count };
-    Line  line = line_of(e, p, e_int(e, 0), emit_extent(e, e->plan->stencil.axis));
-    emit_line(e, p, line, NULL, NULL, 0, map_point, &b);
+    if (e->plan->stencil.n_parts > 0) {
+        emit_whole_line(e, p, NULL, block_point, &b);
+        return;
+    }
+    Line line = line_of(e, p, e_int(e, 0), emit_extent(e, e->plan->stencil.axis));
+    emit_line(e, p, line, NULL, NULL, 0, block_point, &b);
 }
 
 /* ---- In a fold ----------------------------------------------------------------------------------------------------
@@ -227,11 +334,11 @@ typedef struct Pieces {
     int32_t      *slot; /* [n][n_acc]: number among those carried */
 } Pieces;
 
-static void fold_point(Emit *e, Point *p, int32_t variant, LLVMValueRef *carried, void *user)
+static void fold_point(Emit *e, Point *p, const TileOf *tile, LLVMValueRef *carried, void *user)
 {
     const Plan   *plan = e->plan;
     const Pieces *w = user;
-    if (variant < 0) {
+    if (!tile) {
         point_hoist(e, p, &e->k->body);
         emit_rows_ahead(e, p, &e->k->body);
     }
@@ -243,8 +350,8 @@ static void fold_point(Emit *e, Point *p, int32_t variant, LLVMValueRef *carried
         point_inherit(e, &q, &w->at[i]);
         for (int32_t a = 0; a < plan->n_acc; a++)
             q.acc[plan->acc[a]] = w->acc[i * plan->n_acc + a] ? carried[w->slot[i * plan->n_acc + a]] : NULL;
-        if (variant >= 0)
-            emit_tile(e, &q, variant);
+        if (tile)
+            emit_tile(e, &q, tile_points(e, &q, tile), tile->size);
         else
             emit_region(e, &q, &e->k->body);
         for (int32_t a = 0; a < plan->n_acc; a++)
@@ -269,17 +376,13 @@ static void next_line(Emit *e, LLVMValueRef *at)
     }
 }
 
-void emit_stencil_run(Emit *e, const Point *base, const Point *piece, int32_t n_pieces, LLVMValueRef start,
-                      LLVMValueRef count, const LLVMValueRef *at, LLVMValueRef *acc)
+/* Red points start .. start + count, line by line; `carried` holds n values and has room for the places of lines. */
+static void walk_run(Emit *e, const Point *base, LLVMValueRef start, LLVMValueRef count, const LLVMValueRef *at,
+                     LLVMValueRef *carried, int32_t n, LineFn fn, void *user)
 {
-    const Plan   *plan = e->plan;
-    int32_t       most = n_pieces * plan->n_acc, n = 0, lines = plan->n_red - 1;
-    LLVMValueRef *carried = ARENA_ARRAY(e->arena, LLVMValueRef, most + lines + 1);
-    Pieces        w = { piece, n_pieces, acc, ARENA_ARRAY(e->arena, int32_t, most + 1) };
-    LLVMValueRef  extent = emit_extent(e, plan->stencil.axis), first = at[lines], end = e_add(e, first, count);
-    for (int32_t i = 0; i < most; i++)
-        if (acc[i])
-            carried[w.slot[i] = n++] = acc[i];
+    const Plan  *plan = e->plan;
+    int32_t      lines = plan->n_red - 1;
+    LLVMValueRef extent = emit_extent(e, plan->stencil.axis), first = at[lines], end = e_add(e, first, count);
     for (int32_t i = 0; i < lines; i++)
         carried[n + i] = at[i];
     /* line number l: the red points of flat index start - first + l extent + 0 .. extent, as far as the run has them */
@@ -293,13 +396,39 @@ void emit_stencil_run(Emit *e, const Point *base, const Point *piece, int32_t n_
     point_hoist(e, &p, &e->k->body);
     LLVMValueRef before = LLVMBuildMul(e->b, l.i, extent, "");
     LLVMValueRef row = e_add(e, LLVMBuildSub(e->b, start, first, ""), before);
+    if (plan->stencil.n_parts > 0) {
+        emit_whole_line(e, &p, row, fn, user);
+        next_line(e, carried + n);
+        loop_end(e, &l, carried);
+        return;
+    }
     LLVMValueRef is_first = LLVMBuildICmp(e->b, LLVMIntEQ, l.i, e_int(e, 0), "");
     LLVMValueRef from = choose(e, is_first, first, e_int(e, 0));
     LLVMValueRef to = e_min_int(e, extent, LLVMBuildSub(e->b, end, before, ""));
-    emit_line(e, &p, line_of(e, &p, from, to), row, carried, n, fold_point, &w);
+    emit_line(e, &p, line_of(e, &p, from, to), row, carried, n, fn, user);
     next_line(e, carried + n);
     loop_end(e, &l, carried);
+}
+
+void emit_stencil_run(Emit *e, const Point *base, const Point *piece, int32_t n_pieces, LLVMValueRef start,
+                      LLVMValueRef count, const LLVMValueRef *at, LLVMValueRef *acc)
+{
+    int32_t       most = n_pieces * e->plan->n_acc, n = 0;
+    LLVMValueRef *carried = ARENA_ARRAY(e->arena, LLVMValueRef, most + e->plan->n_red);
+    Pieces        w = { piece, n_pieces, acc, ARENA_ARRAY(e->arena, int32_t, most + 1) };
+    for (int32_t i = 0; i < most; i++)
+        if (acc[i])
+            carried[w.slot[i] = n++] = acc[i];
+    walk_run(e, base, start, count, at, carried, n, fold_point, &w);
     for (int32_t i = 0; i < most; i++)
         if (acc[i])
             acc[i] = carried[w.slot[i]];
+}
+
+void emit_stencil_columns(Emit *e, const Point *base, LLVMValueRef column, LLVMValueRef columns, LLVMValueRef start,
+                          LLVMValueRef count, const LLVMValueRef *at)
+{
+    LLVMValueRef *carried = ARENA_ARRAY(e->arena, LLVMValueRef, e->plan->n_red);
+    Block         b = { column, columns };
+    walk_run(e, base, start, count, at, carried, 0, block_point, &b);
 }

@@ -213,7 +213,6 @@ static void choose_block(Plan *p)
     case PLAN_FOLD_COLUMNS:
         if (p->stencil.axis >= 0) {
             p->columns = dt_round_up(p->block, FOLD_LEAST_BLOCK);
-            p->in_registers = true;
             return;
         }
         p->block = dt_max64(1, dt_min64(walk, FOLD_BLOCK));

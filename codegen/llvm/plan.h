@@ -39,18 +39,28 @@ typedef struct Facts {
 /* A kernel whose points read their neighbours along an axis: stencil.c. */
 typedef struct StencilGuard {
     KVal  v;     /* a guard of a load or store */
-    bool *value; /* [variants][tile]: at each point of a tile */
+    bool *value; /* [variants][parts][tile]: at each point of a tile */
+    bool *along; /* [parts][tile]: as far as it depends on the axis */
 } StencilGuard;
 typedef struct StencilCond {
     KVal  v;     /* the same all along the axis */
     bool *value; /* [variants] */
 } StencilCond;
+/* Tiles from point `at` of a line on, whose guards come out alike. */
+typedef struct StencilPart {
+    int64_t at, tiles;
+    int32_t size; /* points of each */
+} StencilPart;
+enum { STENCIL_PARTS = 5 };
 typedef struct Stencil {
-    int32_t       axis;   /* which units walk; -1: it is none */
-    int32_t       tile;   /* points along it that are made together; 0: no tiles */
+    int32_t       axis;    /* which units walk; -1: it is none */
+    int32_t       tile;    /* points along it that are made together, at most; 0: no tiles */
+    int32_t       n_parts; /* tiles cover all lines, which are whole, in these parts; 0: part of lines: */
+    StencilPart   parts[STENCIL_PARTS];
     int32_t       period; /* of guards along the axis: where tiles may begin */
     int64_t       lo, hi; /* tiles cover [lo, hi) where the conds are those of a variant */
     int32_t       variants;
+    bool          others; /* of whole lines some are of no variant */
     StencilCond  *conds;
     StencilGuard *guards;
     int32_t       n_conds, n_guards;
@@ -66,7 +76,7 @@ typedef struct Plan {
     int64_t       block;        /* of the vec axis, MAP and FOLD_COLUMNS */
     int64_t       columns;      /* FOLD_COLUMNS: block rounded up to whole vectors; else 1 */
     bool          fused;        /* `run` leaves nothing to `finish`: one run a point */
-    bool          in_registers; /* a fold's full tile keeps its accumulators in registers */
+    bool          in_registers; /* a fold's full tile keeps its accumulators in registers; so does a stencil's line */
     int32_t       at_once;    /* accumulators that a walk over a run makes; stencils with many walk it several times */
     int64_t       tail_bits;  /* widths in which the vec axis ends, or of all rows; see emit_tail() */
     bool          short_runs; /* a run may be so short that what is left of it after whole tiles counts */

@@ -6,17 +6,21 @@
  * made together (a tile): loads that they share are made once, above all those that do not depend on the axis.
  *
  * Guards cost nothing in a tile: most are comparisons that depend on the tile's axis alone, whose outcomes are computed
- * here, for each place along the axis. Tiles cover the longest stretch over which these outcomes repeat from tile to
- * tile; points before and behind it are made one by one. Comparisons that do not depend on the axis are made once for
- * all points along it; how they come out together is a variant - inside of the image, at its upper border -, and the
- * most frequent ones have tiles with code of their own.
+ * here, for each place along the axis. Comparisons that do not depend on the axis are made once for all points along
+ * it; how they come out together is a variant - inside of the image, at its upper border -, and the most frequent ones
+ * have tiles with code of their own.
+ *
+ * Where all lines are whole - there is no reduction, or its runs are whole lines -, tiles cover them from end to end,
+ * in few parts - left border, inside, right border -, and lines of no variant have tiles whose loads choose their rows.
+ * Else tiles cover the longest stretch over which outcomes repeat from tile to tile; points before and behind it, and
+ * lines of no variant, are made one by one.
  *
  * Tested by tests/unit/test_llvm.c and test_depthwise.c. */
 #include "codegen/llvm/plan.h"
 
 enum {
     MANY_LOADS = 8, /* along the vec axis: what makes a kernel a stencil */
-    BLOCK = 64,     /* elements of the vec axis */
+    BLOCK = 128,    /* elements of the vec axis */
     MOST_TILE = 4,
     FEW_REGISTERS = 8,        /* vectors of this width or less: sixteen of them */
     TILE_BUDGET = 800,        /* instructions */
@@ -211,9 +215,15 @@ static double cost_of(int64_t extent, int64_t stretch, int64_t tile)
     return (double)(extent - covered) + of_point[tile] * (double)covered;
 }
 
+/* How many times a point's body is written: vectors of a block that stand side by side, not in a loop. */
+static int64_t copies_of_body(const Plan *p)
+{
+    return p->in_registers ? dt_ceil_div(p->block, p->width) : 1;
+}
+
 static int64_t most_tile(const Plan *p)
 {
-    int64_t pieces = p->kind == PLAN_MAP ? 1 : dt_ceil_div(p->block, p->width);
+    int64_t pieces = copies_of_body(p);
     if (p->n_acc > STENCIL_ACCUMULATORS) /* registers are full of them, and no weights are shared */
         return 1;
     return dt_max64(
@@ -241,6 +251,50 @@ static void choose_tile(const Plan *p, const Leaves *l, Stencil *s)
             s->lo = lo;
             s->hi = lo + (hi - lo) / tile * tile;
         }
+}
+
+/* ---- Whole lines --------------------------------------------------------------------------------------------------
+ */
+
+static bool come_out_alike(const Leaves *l, int32_t axis, int64_t x, int64_t y, int64_t n)
+{
+    for (int32_t i = 0; i < l->n; i++)
+        for (int64_t k = 0; k < n && l->at[i].axis == axis; k++)
+            if (l->at[i].truth[x + k] != l->at[i].truth[y + k])
+                return false;
+    return true;
+}
+
+/* False: in tiles of this size a line has too many parts. */
+static bool find_parts(const Leaves *l, Stencil *s, int64_t extent, int64_t tile)
+{
+    s->n_parts = 0;
+    for (int64_t at = 0; at < extent; at += tile) {
+        int64_t      size = dt_min64(tile, extent - at);
+        StencilPart *last = s->n_parts > 0 ? &s->parts[s->n_parts - 1] : NULL;
+        if (last && last->size == size && come_out_alike(l, s->axis, last->at, at, size)) {
+            last->tiles++;
+            continue;
+        }
+        if (s->n_parts == STENCIL_PARTS)
+            return s->n_parts = 0, false;
+        s->parts[s->n_parts++] = (StencilPart){ at, 1, (int32_t)size };
+    }
+    return s->n_parts > 0;
+}
+
+static bool choose_parts(const Plan *p, const Leaves *l, Stencil *s)
+{
+    int64_t extent;
+    plan_extent(p, s->axis, &extent);
+    if (p->in_registers || (p->kind != PLAN_MAP && p->rows[0][ROW_RUN] % extent != 0))
+        return false;
+    for (int64_t tile = dt_min64(most_tile(p), extent); tile > 0; tile--)
+        if (find_parts(l, s, extent, tile)) {
+            s->tile = (int32_t)tile;
+            return true;
+        }
+    return false;
 }
 
 /* ---- Variants -----------------------------------------------------------------------------------------------------
@@ -300,49 +354,88 @@ static int32_t find_variants(const Plan *p, const Leaves *l, int32_t axis, Varia
     return n;
 }
 
-/* False: conditions depend on several axes. */
+/* Instructions of the code of a variant. */
+static int64_t code_of_variant(const Plan *p, const Stencil *s)
+{
+    int64_t points = s->n_parts > 0 ? 0 : s->tile;
+    for (int32_t i = 0; i < s->n_parts; i++)
+        points += s->parts[i].size;
+    return p->body_cost * copies_of_body(p) * points;
+}
+
+static void settle_guard(Arena *a, const Plan *p, const Leaves *l, const Stencil *s, const Variant *found,
+                         StencilGuard *guard)
+{
+    int32_t parts = dt_max64(1, s->n_parts), points = parts * s->tile;
+    bool    want[MOST_LEAVES];
+    guard->value = ARENA_ARRAY(a, bool, s->variants *points + 1);
+    guard->along = ARENA_ARRAY(a, bool, points);
+    for (int32_t k = 0; k < (s->variants + 1) * points; k++) {
+        int32_t variant = k / points, part = k % points / s->tile, i = k % s->tile;
+        if (s->n_parts > 0 && i >= s->parts[part].size)
+            continue;
+        int64_t at = (s->n_parts > 0 ? s->parts[part].at : s->lo) + i;
+        for (int32_t j = 0; j < l->n; j++)
+            want[j] = l->at[j].axis == s->axis ? l->at[j].truth[at]
+                                               : variant == s->variants || l->at[j].truth[found[variant].at];
+        bool value = guard_value(p, l, want, guard->v);
+        if (variant < s->variants)
+            guard->value[k] = value;
+        else
+            guard->along[k % points] = value;
+    }
+}
+
+/* False: conditions depend on several axes, and lines are not whole. */
 static bool settle_variants(Arena *a, const Plan *p, const Leaves *l, Stencil *s)
 {
-    int64_t code = p->body_cost * (p->kind == PLAN_MAP ? 1 : dt_ceil_div(p->block, p->width)) * s->tile;
+    int64_t code = code_of_variant(p, s), extent = 1;
     int32_t axis = cond_axis(l, s), most = (int32_t)dt_max64(1, dt_min64(MOST_VARIANTS, VARIANT_BUDGET / code));
     Variant found[MOST_VARIANTS] = { { 0 } };
-    bool    want[MOST_LEAVES];
-    if (axis == -1)
+    if (axis == -1 && s->n_parts == 0)
         return false;
-    s->variants = axis < 0 ? 1 : find_variants(p, l, axis, found, most);
+    s->variants = axis == -2 ? 1 : axis == -1 ? 0 : find_variants(p, l, axis, found, most);
+    if (axis >= 0)
+        plan_extent(p, axis, &extent);
+    for (int32_t v = 0; v < s->variants && axis >= 0; v++)
+        extent -= found[v].places;
+    s->others = axis == -1 || (axis >= 0 && extent > 0);
     s->conds = ARENA_ARRAY(a, StencilCond, l->n + 1);
     for (int32_t i = 0; i < l->n; i++) {
         if (l->at[i].axis == s->axis)
             continue;
         StencilCond *c = &s->conds[s->n_conds++];
-        *c = (StencilCond){ l->at[i].v, ARENA_ARRAY(a, bool, s->variants) };
+        *c = (StencilCond){ l->at[i].v, ARENA_ARRAY(a, bool, s->variants + 1) };
         for (int32_t v = 0; v < s->variants; v++)
             c->value[v] = l->at[i].truth[found[v].at];
     }
-    for (int32_t i = 0; i < s->n_guards; i++) {
-        s->guards[i].value = ARENA_ARRAY(a, bool, s->variants * s->tile);
-        for (int32_t k = 0; k < s->variants * s->tile; k++) {
-            for (int32_t j = 0; j < l->n; j++)
-                want[j] = l->at[j].truth[l->at[j].axis == s->axis ? s->lo + k % s->tile : found[k / s->tile].at];
-            s->guards[i].value[k] = guard_value(p, l, want, s->guards[i].v);
-        }
-    }
+    for (int32_t i = 0; i < s->n_guards; i++)
+        settle_guard(a, p, l, s, found, &s->guards[i]);
     return true;
 }
 
 /* ---- Is it one? ---------------------------------------------------------------------------------------------------
  */
 
+/* Does it load much along the vec axis, of some buffer at several places? Operands that are the same for all points
+ * along the other axes are none that neighbours have, however many they are. */
 static bool loads_neighbours(const Plan *p)
 {
-    int32_t n = 0;
+    int32_t  n = 0;
+    bool     several = false;
+    uint64_t seen = 0;
     for (int32_t i = 0; i < p->k->body.len; i++) {
         const KInst *in = &p->k->insts.at[p->k->body.at[i]];
-        n += in->op == K_LOAD && in->addr.coef[p->vec] == 1;
         if (in->op == K_LOOP)
             return false;
+        if (in->op != K_LOAD || in->addr.coef[p->vec] != 1)
+            continue;
+        uint64_t bit = 1ull << (in->buf & 63);
+        several = several || (seen & bit) != 0;
+        seen |= bit;
+        n++;
     }
-    return n >= MANY_LOADS;
+    return several && n >= MANY_LOADS;
 }
 
 static void find_tiles(Arena *a, const Plan *p, Stencil *s)
@@ -361,7 +454,8 @@ static void find_tiles(Arena *a, const Plan *p, Stencil *s)
     }
     if (l->failed)
         return;
-    choose_tile(p, l, s);
+    if (!choose_parts(p, l, s))
+        choose_tile(p, l, s);
     if (s->tile > 0 && !settle_variants(a, p, l, s))
         s->tile = 0;
 }
@@ -373,16 +467,21 @@ static int64_t even_block(const Plan *p, int64_t walk, int64_t most)
     return dt_min64(walk, dt_ceil_div(vectors, blocks) * p->width);
 }
 
-/* A fold holds its accumulators in registers. Where they are many, the columns are few; where so many that one vector
- * of columns fills the registers, the run is walked several times, each time for some of them: what a point costs
- * beside them is then shared by several vectors. */
+/* Few accumulators lie in memory: they are read and written once a tile, which is little beside its body. Many stay in
+ * registers. Where they are many, the columns are few; where so many that one vector of columns fills the registers,
+ * the run is walked several times, each time for some of them: what a point costs beside them is then shared by several
+ * vectors. */
 static void choose_columns(Plan *p, int64_t walk)
 {
-    int64_t most = BLOCK, registers = p->width <= FEW_REGISTERS ? FOLD_REGISTERS / 2 : FOLD_REGISTERS;
+    int64_t registers = p->width <= FEW_REGISTERS ? FOLD_REGISTERS / 2 : FOLD_REGISTERS;
     bool    stores = false;
     p->at_once = p->n_acc;
-    if (p->n_acc > STENCIL_ACCUMULATORS)
-        most = p->width * (registers / p->n_acc > 1 ? registers / p->n_acc : WALKED_VECTORS);
+    p->in_registers = p->n_acc > STENCIL_ACCUMULATORS;
+    if (!p->in_registers) {
+        p->block = even_block(p, walk, BLOCK);
+        return;
+    }
+    int64_t most = p->width * (registers / p->n_acc > 1 ? registers / p->n_acc : WALKED_VECTORS);
     p->block = even_block(p, walk, most);
     for (int32_t i = 0; i < p->k->body.len; i++)
         stores = stores || p->k->insts.at[p->k->body.at[i]].op == K_STORE;
