@@ -83,66 +83,6 @@ static void deps_collect(FuseCtx *f, ValueId v, Deps *out)
     }
 }
 
-/* ---- Sums of sums ------------------------------------------------------------------------------------------------ */
-
-/* Its attribute `keep`; NULL: it has none. */
-static AttrVal *keep_of(const Graph *g, ValueId v)
-{
-    const OpInfo *op = &ir_ops[ir_value(g, v)->op];
-    for (int32_t i = 0; i < op->n_attrs; i++)
-        if (op->attrs[i].id == A_KEEP)
-            return &ir_value(g, v)->attr[i];
-    return NULL;
-}
-
-/* A sum by channels, of backward, that is only summed up further: what dimensions it keeps on the way is free. */
-static bool is_sum_on_the_way(const FuseCtx *f, ValueId v)
-{
-    if (!ir_has(f->g, v, T_REDUCE) || !ir_value(f->g, v)->backward || !keep_of(f->g, v) ||
-        !str_eq(keep_of(f->g, v)->s, "c") || ir_use_count(&f->uses, v) == 0)
-        return false;
-    for (int32_t i = f->uses.first[v]; i < f->uses.first[v + 1]; i++)
-        if (!ir_is(f->g, f->uses.users[i], OP_REDUCE_SUM) || !str_eq(fuse_keep(f->g, f->uses.users[i]), ""))
-            return false;
-    return true;
-}
-
-/* Does each full-size value that a reads occur among those of b? */
-static bool reads_within(const Deps *a, const Deps *b)
-{
-    for (int32_t i = 0; i < a->at.len; i++) {
-        bool found = !a->at.at[i].full;
-        for (int32_t j = 0; j < b->at.len && !found; j++)
-            found = b->at.at[j].v == a->at.at[i].v;
-        if (!found)
-            return false;
-    }
-    return true;
-}
-
-/* Sums of one kernel keep the same dimensions. Where another sum of the same operands, behind it, keeps those of
- * samples and channels - the mean of a picture, in squeeze and excitation -, a sum on the way does as well. */
-static void align_sum(FuseCtx *f, ValueId v, const ValueId *later, int32_t n)
-{
-    Graph *g = f->g;
-    Deps   deps = { 0 };
-    deps_collect(f, v, &deps);
-    for (int32_t i = 0; i < n; i++) {
-        Deps other = { 0 };
-        if (!ir_has(g, later[i], T_REDUCE) || !str_eq(fuse_keep(g, later[i]), "nc") ||
-            !ir_value(g, later[i])->backward || !space_eq(fuse_space(g, later[i]), fuse_space(g, v)))
-            continue;
-        deps_collect(f, later[i], &other);
-        if (!reads_within(&deps, &other) && !reads_within(&other, &deps))
-            continue;
-        keep_of(g, v)->s = "nc";
-        ir_value(g, v)->type = ir_value(g, later[i])->type;
-        pass_count(f->c, "sums that keep samples for another's sake", 1);
-        pass_explain(f->c, g, v, "keeps samples and channels, as a sum of the same operands does");
-        return;
-    }
-}
-
 /* ---- Joining ----------------------------------------------------------------------------------------------------- */
 
 static bool group_takes_body(const Grouping *p, int32_t k, ValueId root, const Deps *deps)
@@ -271,10 +211,12 @@ static bool free_again(const Grouping *p, int32_t k, ValueId v)
 
 static ValueId write_value(Grouping *p, int32_t k, ValueId v, bool copy);
 
-/* What `v` is called inside kernel k. */
-static ValueId write_input(Grouping *p, int32_t k, ValueId v)
+/* What `v` is called inside kernel k. `memory`: its reader wants it at other points, too. */
+static ValueId write_input(Grouping *p, int32_t k, ValueId v, bool memory)
 {
     FuseCtx *f = p->f;
+    if (memory && !fuse_virtual(f, v))
+        return v;
     if (p->mine_in[v] == k)
         return p->mine[v];
     bool again = !fuse_virtual(f, v) && free_again(p, k, v);
@@ -296,7 +238,7 @@ static ValueId write_value(Grouping *p, int32_t k, ValueId v, bool copy)
     int32_t  n_in = ir_value(g, v)->n_in;
     ValueId *in = ARENA_ARRAY(copy ? p->f->c->scratch : g->arena, ValueId, n_in);
     for (int32_t i = 0; i < n_in; i++)
-        in[i] = write_input(p, k, p->in[v][i]);
+        in[i] = write_input(p, k, p->in[v][i], ir_has(g, v, T_NEST));
     ValueId out = v;
     if (copy) {
         Builder b = { .g = g, .d = p->f->c->d, .by = "fuse", .like = v, .backward = ir_value(g, v)->backward };
@@ -421,9 +363,6 @@ void fuse_make_groups(FuseCtx *f)
         p.group_of[i] = p.mine_in[i] = -1;
         p.in[i] = ir_value(g, i)->in;
     }
-    for (int32_t i = 0; i < n_old; i++)
-        if (is_sum_on_the_way(f, old[i]))
-            align_sum(f, old[i], old + i + 1, n_old - i - 1);
     p.again = again_values(f, old, n_old);
     bool *early = early_values(f, old, n_old);
     for (int pass = 0; pass < 2; pass++)

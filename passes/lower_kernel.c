@@ -468,9 +468,9 @@ Lowered lower_kernel(PassCtx *c, const Graph *g, Part part, const char *name, co
         kb_final(&l.b);
         lower_region(&l, true);
     }
-    if (form == LOWER_AXES)
-        kernel_collapse(l.k);
     if (kernel_has_reduction(l.k))
         kernel_choose_reduction(l.k);
+    if (form == LOWER_AXES)
+        kernel_collapse(l.k);
     return lower_result(&l);
 }

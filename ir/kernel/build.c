@@ -95,6 +95,22 @@ static int32_t count_accumulators(const Kernel *k)
     return n;
 }
 
+/* Neighbours along a line may share what they read, as windows do: a run is of whole lines of the innermost red axis,
+ * where there are several and that makes it no more than twice as long. Whether the body reads windows must not matter:
+ * what is fused with a sum would change its bits. */
+static int64_t whole_lines(const Kernel *k, int32_t row, int64_t chunks)
+{
+    int64_t red = kernel_red_extent(k, row), line = 1;
+    int32_t n = 0;
+    for (int32_t i = 0; i < k->n_axes; i++)
+        if (k->axes[i].kind == AXIS_RED) {
+            line = kernel_extent(k, i, row);
+            n++;
+        }
+    int64_t run = dt_ceil_div(red, dt_max64(1, chunks)), lines = dt_round_up(run, dt_max64(1, line));
+    return n < 2 || lines > 2 * run ? chunks : dt_ceil_div(red, dt_max64(1, lines));
+}
+
 static int64_t chunks_by_rule(const Kernel *k, int32_t row)
 {
     enum { ELEMS_OF_A_CHUNK = 4096, MOST_CHUNKS = 512 }; /* a GPU wants thousands of threads at work */
@@ -102,7 +118,7 @@ static int64_t chunks_by_rule(const Kernel *k, int32_t row)
     int64_t chunks = dt_min64(dt_ceil_div(red * c, ELEMS_OF_A_CHUNK), MOST_CHUNKS);
     if (has_vec_par(k))
         chunks = dt_min64(chunks, dt_ceil_div(red, dt_max64(LEAST_RUN, LEAST_RUN_EACH * count_accumulators(k))));
-    return dt_max64(1, chunks);
+    return dt_max64(1, has_vec_par(k) ? whole_lines(k, row, chunks) : chunks);
 }
 
 static int32_t lanes_by_rule(const Kernel *k)
@@ -114,7 +130,7 @@ static int32_t lanes_by_rule(const Kernel *k)
     int64_t c = 0;
     for (int32_t row = 0; row < kernel_rows(k); row++)
         c = dt_max64(c, kernel_extent(k, k->vec, row));
-    return c >= 64 ? 1 : c >= 32 ? 2 : c >= 16 ? 4 : 8;
+    return c >= 24 ? 1 : c >= 16 ? 4 : 8;
 }
 
 void kernel_choose_reduction(Kernel *k)

@@ -229,10 +229,11 @@ typedef struct Kernel {
 } Kernel;
 
 /* Sets chunks and lanes as functions of extents alone (never of threads or width):
- * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 64: 1, >= 32: 2, >= 16: 4, else 8.
+ * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 24: 1, >= 16: 4, else 8.
  * chunks: clamp(ceil(R * C / 4096), 1, 512). Where a par axis is vec, runs have at least max(32, 4 n) elements, n the
  * number of accumulators, and with n > 8 lanes is 1. With segments `chunks` is decided for each row by the same rule.
- */
+ * And where there are several red axes a run is rounded up to whole lines of the innermost one, if it does not become
+ * more than twice as long: so this comes before kernel_collapse(). */
 void    kernel_choose_reduction(Kernel *k);
 int64_t kernel_chunks(const Kernel *k, int32_t row); /* of one segment row; row 0 without segments */
 int64_t kernel_extent(const Kernel *k, int32_t axis, int32_t row);
