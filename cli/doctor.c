@@ -33,8 +33,7 @@ static int32_t doctor_cpu(CpuFeature out[12])
     return n;
 }
 
-/* One line of /proc/cpuinfo: the value of the first "key : value". */
-static const char *doctor_cpuinfo(Arena *a, const char *key)
+const char *doctor_cpuinfo(Arena *a, const char *key)
 {
     FILE *f = fopen("/proc/cpuinfo", "r");
     char  line[4096];

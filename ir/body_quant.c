@@ -58,6 +58,8 @@ int32_t body_quantize(BodyCtx *c, const KVal *in, KVal out[2])
 {
     Limits l = limits(c, in, 2);
     KVal   code = kb_op1(c->b, K_RINT, clipped(c, in_steps(c, in[0], in[1]), l));
+    if (self(c)->n_in > 2 && !ir_int(self(c), A_CENTRED))
+        code = op2(c, K_ADD, code, in[2]);
     return one(out, kb_cvt(c->b, KT_I32, code));
 }
 

@@ -114,6 +114,36 @@ int32_t body_upsample(BodyCtx *c, const KVal *in, KVal out[2])
     return one(out, ir_int(self(c), A_BILINEAR) ? bilinear(c, factor) : nearest(c, factor));
 }
 
+/* Pixel (h % f, w % f) of the f by f is the channels from (h % f f + w % f) K on. */
+int32_t body_interleave(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)in;
+    const int64_t f = ir_int(self(c), A_FACTOR), channels = self(c)->type.shape.dim[1];
+    Coord         at[4] = { c->out[0], c->out[1], fixed(0), fixed(0) };
+    KVal          part[4];
+    for (int32_t d = 2; d < 4; d++) {
+        KVal position = coord_value(c, c->out[d]);
+        at[d].dyn = op2_i(c, K_DIV, position, f);
+        part[d] = op2(c, K_SUB, position, op2_i(c, K_MUL, at[d].dyn, f));
+    }
+    KVal tap = op2(c, K_ADD, op2_i(c, K_MUL, part[2], f), part[3]);
+    at[1].dyn = op2_i(c, K_MUL, tap, channels);
+    return one(out, c->load(c, 0, at, KVAL_NONE));
+}
+
+/* Output (r R + s) K + k of one pixel is tap (r, s) of output k. */
+int32_t body_tap_outputs(BodyCtx *c, const KVal *in, KVal out[2])
+{
+    (void)in;
+    const int64_t outputs = in_dim(c, 0, 1), window = in_dim(c, 0, 2);
+    KVal  at = coord_value(c, c->out[0]), tap = op2_i(c, K_DIV, at, outputs), row = op2_i(c, K_DIV, tap, window);
+    Coord from[4] = { c->out[1], fixed(0), fixed(0), fixed(0) };
+    from[1].dyn = op2(c, K_SUB, at, op2_i(c, K_MUL, tap, outputs));
+    from[2].dyn = row;
+    from[3].dyn = op2(c, K_SUB, tap, op2_i(c, K_MUL, row, window));
+    return one(out, c->load(c, 0, from, KVAL_NONE));
+}
+
 /* ---- Larger images: to whom an element was spread ------------------------------------------------------------------
  */
 

@@ -87,11 +87,26 @@ static bool want_conv_grad(const Rule *r, int64_t h, int64_t w, int64_t kernel)
     return false;
 }
 
+/* With bf16 the second operand may be codes. */
+static DType grad_operand_type(const Rule *r)
+{
+    DType t = in_type(r, 1).dtype;
+    return ir_int(r->v, A_BF16) && (t == DTYPE_S8 || t == DTYPE_U8) ? t : DTYPE_F32;
+}
+
+static bool want_no_groups(const Rule *r)
+{
+    if (!ir_int(r->v, A_BF16) || ir_int(r->v, A_GROUPS) == 1)
+        return true;
+    return fail(r, "bf16 with %lld groups, expected none", (long long)ir_int(r->v, A_GROUPS));
+}
+
 bool infer_conv2d_grad_x(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
 {
     Rule    r = RULE;
     int64_t h = ir_int(v, A_H), w = ir_int(v, A_W);
-    if (!want_image(&r, 0, "dy") || !want_weight(&r, 1, DTYPE_F32) || !want_conv_grad(&r, h, w, in_dim(&r, 1, 2)))
+    if (!want_image(&r, 0, "dy") || !want_weight(&r, 1, grad_operand_type(&r)) || !want_no_groups(&r) ||
+        !want_conv_grad(&r, h, w, in_dim(&r, 1, 2)))
         return false;
     if (in_dim(&r, 0, 1) != in_dim(&r, 1, 0))
         return fail(&r, "dy has %lld channels, w makes %lld", (long long)in_dim(&r, 0, 1), (long long)in_dim(&r, 1, 0));
@@ -102,8 +117,8 @@ bool infer_conv2d_grad_w(const Graph *g, const Value *v, Type *out, Diag *d, Loc
 {
     Rule    r = RULE;
     int64_t kernel = ir_int(v, A_KERNEL), groups = ir_int(v, A_GROUPS);
-    if (!want_image(&r, 0, "dy") || !want_image(&r, 1, "x") ||
-        !want_conv_grad(&r, in_dim(&r, 1, 2), in_dim(&r, 1, 3), kernel))
+    if (!want_image(&r, 0, "dy") || !want_rank(&r, 1, "x", grad_operand_type(&r), 4, "N,C,H,W") ||
+        !want_no_groups(&r) || !want_conv_grad(&r, in_dim(&r, 1, 2), in_dim(&r, 1, 3), kernel))
         return false;
     if (in_dim(&r, 0, 0) != in_dim(&r, 1, 0))
         return fail(&r, "dy is a batch of %lld, x of %lld", (long long)in_dim(&r, 0, 0), (long long)in_dim(&r, 1, 0));
@@ -214,9 +229,13 @@ bool infer_quantize(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
     if (lo < 0 && hi > 127)
         return fail(&r, "codes %lld to %lld, expected -128 to 127 or 0 to 255: they are bytes", (long long)lo,
                     (long long)hi);
-    if (!want_step(&r, 1, "step", x.shape))
+    if (!want_step(&r, 1, "step", x.shape) || (v->n_in > 2 && !want_step(&r, 2, "zero", x.shape)))
         return false;
-    x.dtype = hi > 127 ? DTYPE_U8 : DTYPE_S8;
+    bool centred = ir_int(v, A_CENTRED);
+    if (centred && hi - lo > 127)
+        return fail(&r, "centred codes of %lld to %lld may be %lld apart from the zero point, expected at most 127",
+                    (long long)lo, (long long)hi, (long long)(hi - lo));
+    x.dtype = hi > 127 && !centred ? DTYPE_U8 : DTYPE_S8;
     return result(&r, x);
 }
 
@@ -239,6 +258,30 @@ bool infer_conv2d_int(const Graph *g, const Value *v, Type *out, Diag *d, Loc at
 {
     Rule r = RULE;
     return want_codes(&r, 4, "N,C,H,W") && channels_meet(&r) && conv2d_result(&r);
+}
+
+bool infer_tap_outputs(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule r = RULE;
+    Type w = in_type(&r, 0);
+    if (w.shape.rank != 4 || w.shape.dim[2] != w.shape.dim[3])
+        return fail(&r, "w is %s, expected [C,K,R,R]", type_name(&r, w));
+    Type t = image_type(w.shape.dim[1] * w.shape.dim[2] * w.shape.dim[3], w.shape.dim[0], 1, 1);
+    t.dtype = w.dtype;
+    return result(&r, t);
+}
+
+bool infer_interleave(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)
+{
+    Rule    r = RULE;
+    int64_t f = ir_int(v, A_FACTOR);
+    if (!want_image(&r, 0, "x"))
+        return false;
+    if (in_dim(&r, 0, 1) % (f * f) != 0)
+        return fail(&r, "x has %lld channels, expected a multiple of %lld", (long long)in_dim(&r, 0, 1),
+                    (long long)(f * f));
+    return result(&r,
+                  image_type(in_dim(&r, 0, 0), in_dim(&r, 0, 1) / (f * f), f * in_dim(&r, 0, 2), f * in_dim(&r, 0, 3)));
 }
 
 bool infer_linear_int(const Graph *g, const Value *v, Type *out, Diag *d, Loc at)

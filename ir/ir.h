@@ -92,12 +92,14 @@ typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_TEXT, ATTR_BOOL, ATTR_PADS } 
     X(BITS, "bits", ATTR_INT)                                                                                          \
     X(ENDS, "ends", ATTR_TEXT)   /* which values at the ends of a quantizer's range pass a gradient */                 \
     X(ROUND, "round", ATTR_BOOL) /* false: a quantizer that clips and does not round */                                \
-    X(BLOCK, "block", ATTR_INT)  /* neighbours that share one random draw */                                           \
-    X(FORM, "form", ATTR_TEXT)   /* of a penalty: row of the table in body_penalty.c */                                \
-    X(ROLE, "role", ATTR_TEXT)   /* "weight" or "act" */                                                               \
-    X(ROW, "row", ATTR_INT)      /* which recipe row made it */                                                        \
-    X(AXIS, "axis", ATTR_INT)    /* which dimension a rank-1 operand runs along */                                     \
-    X(BEGIN, "begin", ATTR_INT)  /* of a slice: the first channel, negative: zeros before it */                        \
+    X(BF16, "bf16", ATTR_BOOL)   /* of a gradient: its operands are rounded to bf16, or are codes */                   \
+    X(CENTRED, "centred", ATTR_BOOL)                                                                                   \
+    X(BLOCK, "block", ATTR_INT) /* neighbours that share one random draw */                                            \
+    X(FORM, "form", ATTR_TEXT)  /* of a penalty: row of the table in body_penalty.c */                                 \
+    X(ROLE, "role", ATTR_TEXT)  /* "weight" or "act" */                                                                \
+    X(ROW, "row", ATTR_INT)     /* which recipe row made it */                                                         \
+    X(AXIS, "axis", ATTR_INT)   /* which dimension a rank-1 operand runs along */                                      \
+    X(BEGIN, "begin", ATTR_INT) /* of a slice: the first channel, negative: zeros before it */                         \
     X(FACTOR, "factor", ATTR_INT)                                                                                      \
     X(BILINEAR, "bilinear", ATTR_BOOL)                                                                                 \
     X(INIT, "init", ATTR_TEXT) /* params and states: zeros, ones, kaiming, torch (uniform 1/sqrt fan), value */        \

@@ -30,6 +30,7 @@ enum { MAX_WINDOW = 1024 }; /* strides, paddings and kernels: far above any use,
 #define POOL_        INT_(KERNEL, 2, 1, MAX_WINDOW, "window, square"), \
                      INT_(STRIDE, 2, 1, MAX_WINDOW, "step of the window, in both directions"), \
                      PADS_("top, left, bottom, right; smaller than the window")
+#define BF16_        BOOL_(BF16, false, "operands are rounded to bf16, and the second one may be codes (s8 or u8); no groups")
 #define TARGET_HW_   INT_REQ(H, 1, DT_MAX_DIM, "height of the result"), INT_REQ(W, 1, DT_MAX_DIM, "width of the result")
 #define SHAPE_       INT_REQ(CHANNELS, 1, DT_MAX_DIM, "channels of the result"), \
                      INT_(H, 0, 0, DT_MAX_DIM, "height of the result; 0: rank 2"), \
@@ -68,8 +69,8 @@ static const AttrDef attrs_DEPTHWISE_GRAD_X[] = { STRIDE_, PADS_("zeros around t
 static const AttrDef attrs_DEPTHWISE_GRAD_W[] = {
     STRIDE_, PADS_("zeros around the image"), INT_REQ(KERNEL, 1, MAX_WINDOW, "window, square"), END_
 };
-static const AttrDef attrs_CONV_GRAD_X[]   = { CONV_, TARGET_HW_, END_ };
-static const AttrDef attrs_CONV_GRAD_W[]   = { CONV_, INT_REQ(KERNEL, 1, MAX_WINDOW, "window, square"), END_ };
+static const AttrDef attrs_CONV_GRAD_X[]   = { CONV_, TARGET_HW_, BF16_, END_ };
+static const AttrDef attrs_CONV_GRAD_W[]   = { CONV_, INT_REQ(KERNEL, 1, MAX_WINDOW, "window, square"), BF16_, END_ };
 static const AttrDef attrs_BATCHNORM[]     = { EPS_, END_ };
 static const AttrDef attrs_AXIS[]          = { AXIS_, END_ };
 static const AttrDef attrs_FACTOR[]        = { FLOAT_(SCALE, 1, 0, 0, "the factor"), END_ };
@@ -121,6 +122,7 @@ static const AttrDef attrs_UPSAMPLE[] = {
     BOOL_(BILINEAR, false, "bilinear with half-pixel centres; false: nearest neighbours"),
     END_
 };
+static const AttrDef attrs_FACTORS[]       = { INT_REQ(FACTOR, 1, MAX_WINDOW, "how many times as high and as wide"), END_ };
 static const AttrDef attrs_REDUCE[]        = { REDUCE_, END_ };
 static const AttrDef attrs_EPS[]           = { EPS_, END_ };
 static const AttrDef attrs_COUNT[]         = { COUNT_, END_ };
@@ -130,7 +132,8 @@ static const AttrDef attrs_EMA[]           = {
 };
 static const AttrDef attrs_QDQ[]           = { QDQ_, END_ };
 static const AttrDef attrs_CODES[] = {
-    INT_REQ(LO, -128, 0, "smallest code"), INT_REQ(HI, 1, 255, "largest code; above 127 only with lo = 0"), AXIS_, END_
+    INT_REQ(LO, -128, 0, "smallest code"), INT_REQ(HI, 1, 255, "largest code; above 127 only with lo = 0"), AXIS_,
+    BOOL_(CENTRED, false, "less the zero point: the real 0 has code 0; hi - lo is at most 127"), END_
 };
 static const AttrDef attrs_QDQ_GRAD[]      = { GRID_, ENDS_, END_ };
 static const AttrDef attrs_GRID_REDUCE[]   = { GRID_, REDUCE_, END_ };

@@ -63,7 +63,8 @@ static bool fuse_can_be_in_place(const Graph *g, ValueId v)
 {
     return ir_has(g, v, T_ELTWISE) || ir_is(g, v, OP_SHORTCUT_A) || ir_is(g, v, OP_SHORTCUT_A_GRAD) ||
            ir_is(g, v, OP_TV_EACH) || ir_is(g, v, OP_TV_GRAD) || ir_is(g, v, OP_CONCAT) || ir_is(g, v, OP_SLICE) ||
-           ir_is(g, v, OP_PAD_IMAGE) || (ir_is(g, v, OP_UPSAMPLE) && !ir_int(ir_value(g, v), A_BILINEAR));
+           ir_is(g, v, OP_PAD_IMAGE) || ir_is(g, v, OP_INTERLEAVE) ||
+           (ir_is(g, v, OP_UPSAMPLE) && !ir_int(ir_value(g, v), A_BILINEAR));
 }
 
 /* Somebody reads v as memory: not at the points of one loop nest. */

@@ -10,154 +10,147 @@
  * nobody does, and they are gone. The result differs from that of the float product by the latter's roundings alone; it
  * is the same on every backend, to the bit.
  *
- * It runs where --forward=int asks for it, behind simplify (equal quantizers are one) and before the layouts. The init
- * step stays in float: it runs once.
+ * An input with a zero point z has its codes less z where these are bytes, so that zeros around an image are codes of 0
+ * and nothing else is to be done. Of 8 bits they are none, and where LSQ+ has an offset that is no whole number of
+ * steps there is no such code; then x is sx code + b, and y has b times the sum of those weights that lie inside of the
+ * image, which is a product itself, of one image of ones (one window of them where there are no borders):
  *
- * Tested by tests/unit/test_intforward.c and tests/golden. */
-#include "passes/pass_impl.h"
-
-#include <string.h>
-
-/* The two sides of a product, as operands of conv2d and linear. */
-enum { SIDE_X, SIDE_W, SIDE_COUNT };
-static const char *const side_names[SIDE_COUNT] = { "input", "weight" };
+ *   %t = conv2d_int %ones, %wc, %sw        [1,K,OH,OW]
+ *   %y = add (conv2d_int %xc, %wc, %s), (mul %t, %b)
+ *
+ * A transposed convolution whose windows lie side by side is a product of single pixels, each output of each tap one of
+ * its outputs, whose results are put in their places:
+ *
+ *   %y = interleave (conv2d_int %xc, (tap_outputs %wc), %s)
+ *
+ * It runs where --forward asks for it, behind simplify (equal quantizers are one) and before the layouts. The init step
+ * stays in float: it runs once.
+ *
+ * Tested by tests/unit/test_intforward.c, test_intoffset.c and tests/golden. */
+#include "passes/integer_forward.h"
 
 typedef struct IntForward {
     PassCtx *c;
     Rewriter r;
     bool    *integer;    /* by value: a product that becomes one of integers */
     bool    *coded;      /* by value: a qdq whose codes such a product reads */
+    bool    *dropped;    /* by value: qdq + offset that nobody but such products reads */
     int32_t *float_uses; /* by value: how many others read it */
     ValueId *codes;      /* by value: of a qdq, in the new graph */
 } IntForward;
 
-static bool is_product(const Graph *g, ValueId id)
-{
-    return ir_is(g, id, OP_CONV2D) || ir_is(g, id, OP_LINEAR);
-}
+/* ---- Who reads what ---------------------------------------------------------------------------------------------- */
 
-/* ---- Which products ---------------------------------------------------------------------------------------------- */
-
-static bool is_grouped(const Value *product)
-{
-    return product->op == OP_CONV2D && ir_int(product, A_GROUPS) > 1;
-}
-
-/* Do all sums fit 32 bits, whatever the codes are? */
-static bool sums_fit(const Graph *g, const Value *product)
-{
-    double bound = 1;
-    for (int side = 0; side < SIDE_COUNT; side++) {
-        const Value *q = ir_value(g, product->in[side]);
-        bound *= (double)dt_max64(-ir_int(q, A_LO), ir_int(q, A_HI));
-    }
-    Shape w = ir_value(g, product->in[SIDE_W])->type.shape;
-    return bound * (double)shape_elems(w) / (double)w.dim[0] <= (double)INT32_MAX;
-}
-
-/* What keeps one operand from being a tensor of bytes with one scale (a weight: one for each output); NULL: nothing. */
-static const char *operand_obstacle(const Graph *g, const Value *q, int side)
-{
-    if (q->op == OP_QUANT_NOISE)
-        return "is quantized in part";
-    if (q->op == OP_ADD && ir_is(g, q->in[0], OP_QDQ) && ir_value(g, q->in[1])->type.shape.rank == 0)
-        return "has an offset that is no whole number of steps";
-    if (q->op != OP_QDQ)
-        return "is not quantized";
-    if (q->n_in > 2)
-        return "has a zero point";
-    if (!ir_int(q, A_ROUND))
-        return "is clipped and not rounded";
-    int64_t lo = ir_int(q, A_LO), hi = ir_int(q, A_HI);
-    if (lo < -128 || hi > 255 || (lo < 0 && hi > 127))
-        return "has codes that are no bytes";
-    bool of_outputs = side == SIDE_W && ir_int(q, A_AXIS) == 0;
-    return ir_value(g, q->in[1])->type.shape.rank > 0 && !of_outputs ? "has more than one step size" : NULL;
-}
-
-/* Why a product stays one of floats; NULL: it need not. */
-static const char *why_float(PassCtx *c, const Graph *g, const Value *product)
-{
-    for (int side = 0; side < SIDE_COUNT; side++) {
-        const char *obstacle = operand_obstacle(g, ir_value(g, product->in[side]), side);
-        if (obstacle)
-            return arena_printf(c->scratch, "its %s %s", side_names[side], obstacle);
-    }
-    if (ir_int(ir_value(g, product->in[SIDE_W]), A_HI) > 127)
-        return "its weight has codes above 127, and weights are signed bytes";
-    if (ir_int(ir_value(g, product->in[SIDE_X]), A_HI) > 127 && !c->target->int8_unsigned)
-        return "its input has codes above 127, and the target multiplies signed bytes alone";
-    if (is_grouped(product) && !c->target->int8_groups)
-        return "it has groups, and the target has no integer products of groups";
-    return sums_fit(g, product) ? NULL : "its sums might not fit 32 bits";
-}
-
-static void choose_products(IntForward *f, const Graph *g)
-{
-    PassCtx *c = f->c;
-    for (int32_t i = 0; i < g->order.len; i++) {
-        ValueId      id = g->order.at[i];
-        const Value *v = ir_value(g, id);
-        bool         transposed = ir_is(g, id, OP_CONV_TRANSPOSE2D);
-        if (!is_product(g, id) && !transposed)
-            continue;
-        const char *why = transposed ? "there are no integer products of transposed convolutions" : why_float(c, g, v);
-        f->integer[id] = why == NULL;
-        pass_count(c, why ? "products left in float" : "integer products", 1);
-        pass_explain(c, g, id, "%s%s", why ? "stays a product of floats: " : "is made of integer codes",
-                     why ? why : "");
-    }
-}
-
-/* Who reads a quantizer: its codes an integer product, its float values everybody else. */
+/* Who reads a quantizer: its codes an integer product, its float values everybody else. Readers come first here, so
+ * that what nobody reads reads nothing. */
 static void count_uses(IntForward *f, const Graph *g)
 {
-    for (int32_t i = 0; i < g->order.len; i++) {
+    for (int32_t i = g->order.len - 1; i >= 0; i--) {
         ValueId      id = g->order.at[i];
         const Value *v = ir_value(g, id);
-        for (int32_t k = 0; k < v->n_in; k++) {
-            if (f->integer[id] && k < SIDE_COUNT)
-                f->coded[v->in[k]] = true;
-            else
+        f->dropped[id] = f->dropped[id] && f->float_uses[id] == 0;
+        for (int32_t k = 0; k < v->n_in && !f->dropped[id]; k++) {
+            if (!f->integer[id] || k >= SIDE_COUNT) {
                 f->float_uses[v->in[k]]++;
+                continue;
+            }
+            f->coded[coded_operand(g, v->in[k]).qdq] = true;
+            f->dropped[v->in[k]] = coded_operand(g, v->in[k]).scalar != VALUE_NONE;
         }
     }
 }
 
-/* ---- Rewriting --------------------------------------------------------------------------------------------------- */
+/* ---- Operands ---------------------------------------------------------------------------------------------------- */
 
 static void rewrite_quantizer(IntForward *f, ValueId id)
 {
     Builder    *b = &f->r.b;
     const Value q = *ir_value(b->g, id);
+    const Coded c = coded_operand(b->g, id);
+    ValueId     in[3];
+    for (int32_t k = 0; k < q.n_in; k++)
+        in[k] = ir_mapped(&f->r, q.in[k]);
     b->like = id;
-    f->codes[id] = ir_emit(b, OP_QUANTIZE, IR_IN(ir_mapped(&f->r, q.in[0]), ir_mapped(&f->r, q.in[1])),
-                           AI(LO, ir_int(&q, A_LO)), AI(HI, ir_int(&q, A_HI)), AI(AXIS, ir_int(&q, A_AXIS)));
+    f->codes[id] = ir_emit(b, OP_QUANTIZE, IR_INS(in, q.n_in), AI(LO, ir_int(&q, A_LO)), AI(HI, ir_int(&q, A_HI)),
+                           AI(AXIS, ir_int(&q, A_AXIS)), AI(CENTRED, c.centred));
     if (f->float_uses[id] > 0)
         ir_keep(&f->r, id);
 }
 
-static ValueId emit_product(IntForward *f, const Value *v)
+/* The real value of code 0. */
+static ValueId emit_offset(IntForward *f, const Coded *x)
 {
-    Builder     *b = &f->r.b;
-    const Value *x = ir_value(b->g, v->in[SIDE_X]), *w = ir_value(b->g, v->in[SIDE_W]);
-    ValueId      step_x = ir_mapped(&f->r, x->in[1]), step_w = ir_mapped(&f->r, w->in[1]);
-    ValueId      codes_x = f->codes[v->in[SIDE_X]], codes_w = f->codes[v->in[SIDE_W]];
-    ValueId      scale = ir_emit(b, OP_MUL, IR_IN(step_x, step_w));
+    Builder    *b = &f->r.b;
+    const Value q = *ir_value(b->g, x->qdq);
+    ValueId     scalar = x->scalar != VALUE_NONE ? ir_mapped(&f->r, x->scalar) : VALUE_NONE, zero;
+    if (!x->by_zero)
+        return scalar;
+    zero = ir_emit(b, OP_MUL, IR_IN(ir_mapped(&f->r, q.in[2]), ir_mapped(&f->r, q.in[1])));
+    zero = ir_emit(b, OP_SCALE, IR_IN(zero), AF(SCALE, -1));
+    return scalar == VALUE_NONE ? zero : ir_emit(b, OP_ADD, IR_IN(zero, scalar));
+}
+
+/* ---- Products ---------------------------------------------------------------------------------------------------- */
+
+static ValueId emit_product(IntForward *f, const Value *v, ValueId x, ValueId w, ValueId scale, bool window)
+{
+    Builder *b = &f->r.b;
     if (v->op == OP_LINEAR)
-        return ir_emit(b, OP_LINEAR_INT, IR_IN(codes_x, codes_w, scale));
+        return ir_emit(b, OP_LINEAR_INT, IR_IN(x, w, scale));
     const int64_t *pad = ir_pads(v, A_PAD);
-    return ir_emit(b, OP_CONV2D_INT, IR_IN(codes_x, codes_w, scale), AI(STRIDE, ir_int(v, A_STRIDE)),
+    return ir_emit(b, OP_CONV2D_INT, IR_IN(x, w, scale), AI(STRIDE, window ? 1 : ir_int(v, A_STRIDE)),
                    AP(PAD, pad[0], pad[1], pad[2], pad[3]), AI(GROUPS, ir_int(v, A_GROUPS)));
+}
+
+/* offset times the sum of the weights inside of the image, for one image. */
+static ValueId emit_correction(IntForward *f, const Value *v, ValueId w, ValueId step_w, ValueId offset)
+{
+    Builder *b = &f->r.b;
+    Shape    ones = ir_value(b->g, v->in[SIDE_X])->type.shape;
+    bool     window = false;
+    if (ones.rank == 4) {
+        const int64_t *pad = ir_pads(v, A_PAD);
+        window = !pad[0] && !pad[1] && !pad[2] && !pad[3];
+        for (int32_t d = 2; d < 4 && window; d++)
+            ones.dim[d] = ir_value(b->g, v->in[SIDE_W])->type.shape.dim[d];
+    }
+    ValueId one = ir_const(b, 1);
+    ValueId x = ir_emit(b, OP_BROADCAST, IR_IN(one), AI(COUNT, 1), AI(CHANNELS, ones.dim[1]),
+                        AI(H, ones.rank == 4 ? ones.dim[2] : 0), AI(W, ones.rank == 4 ? ones.dim[3] : 0));
+    x = ir_emit(b, OP_QUANTIZE, IR_IN(x, one), AI(LO, 0), AI(HI, 1));
+    ValueId sum = emit_product(f, v, x, w, step_w, window);
+    return ir_emit(b, OP_MUL, IR_IN(sum, offset));
+}
+
+static ValueId emit_transposed(IntForward *f, const Value *v, ValueId x, ValueId w, ValueId scale)
+{
+    Builder *b = &f->r.b;
+    bool     each = ir_value(b->g, scale)->type.shape.rank > 0;
+    ValueId  taps = ir_emit(b, OP_TAP_OUTPUTS, IR_IN(w));
+    ValueId  y = ir_emit(b, OP_CONV2D_INT, IR_IN(x, taps, each ? ir_const(b, 1) : scale));
+    y = ir_emit(b, OP_INTERLEAVE, IR_IN(y), AI(FACTOR, ir_int(v, A_STRIDE)));
+    return each ? ir_emit(b, OP_MUL, IR_IN(y, scale)) : y;
 }
 
 static void rewrite_product(IntForward *f, ValueId id)
 {
-    const Value v = *ir_value(f->r.b.g, id);
-    f->r.b.like = id;
-    ValueId y = emit_product(f, &v);
+    Builder    *b = &f->r.b;
+    const Value v = *ir_value(b->g, id);
+    const Coded x = coded_operand(b->g, v.in[SIDE_X]), w = coded_operand(b->g, v.in[SIDE_W]);
+    b->like = id;
+    ValueId step_x = ir_mapped(&f->r, ir_value(b->g, x.qdq)->in[1]);
+    ValueId step_w = ir_mapped(&f->r, ir_value(b->g, w.qdq)->in[1]);
+    ValueId scale = ir_emit(b, OP_MUL, IR_IN(step_x, step_w)), y;
+    if (v.op == OP_CONV_TRANSPOSE2D)
+        y = emit_transposed(f, &v, f->codes[x.qdq], f->codes[w.qdq], scale);
+    else
+        y = emit_product(f, &v, f->codes[x.qdq], f->codes[w.qdq], scale, false);
+    if (coded_has_offset(&x)) {
+        ValueId more = emit_correction(f, &v, f->codes[w.qdq], step_w, emit_offset(f, &x));
+        y = ir_emit(b, OP_ADD, IR_IN(y, more));
+    }
     if (v.n_in > SIDE_COUNT)
-        y = ir_emit(&f->r.b, OP_ADD, IR_IN(y, ir_mapped(&f->r, v.in[SIDE_COUNT])));
+        y = ir_emit(b, OP_ADD, IR_IN(y, ir_mapped(&f->r, v.in[SIDE_COUNT])));
     ir_replace(&f->r, id, y);
 }
 
@@ -168,12 +161,12 @@ bool pass_integer_forward(PassCtx *c, Graph *g)
         return false;
     IntForward f = {
         .c = c,
-        .integer = ARENA_ARRAY(c->scratch, bool, n),
+        .integer = integer_choose(c, g),
         .coded = ARENA_ARRAY(c->scratch, bool, n),
+        .dropped = ARENA_ARRAY(c->scratch, bool, n),
         .float_uses = ARENA_ARRAY(c->scratch, int32_t, n),
         .codes = ARENA_ARRAY(c->scratch, ValueId, n),
     };
-    choose_products(&f, g);
     count_uses(&f, g);
     f.r = ir_rewrite_begin(g, c->scratch, c->d, "integer-forward");
     for (int32_t i = 0; i < f.r.n_old; i++) {
@@ -182,7 +175,7 @@ bool pass_integer_forward(PassCtx *c, Graph *g)
             rewrite_quantizer(&f, id);
         else if (f.integer[id])
             rewrite_product(&f, id);
-        else
+        else if (!f.dropped[id])
             ir_keep(&f.r, id);
     }
     return ir_rewrite_end(&f.r);

@@ -272,30 +272,41 @@ static void test_which_products(void **state)
     }
 }
 
-/* Operands of other forms: how they are made of x, %0 (%8), and of the weight, %1 (%9). */
+/* Operands of other forms: how they are made of x, %0 (%8), and of the weight, %1 (%9). With an offset there are two
+ * products. */
 static const struct {
     const char *x, *w, *why;
+    int32_t     products;
 } form_cases[] = {
     { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %4 {lo=-8, hi=7, axis=0, bits=4} : f32[6x4x3x3]\n", NULL },
+      "  %9 = qdq %1, %4 {lo=-8, hi=7, axis=0, bits=4} : f32[6x4x3x3]\n", NULL, 1 },
     { "  %8 = qdq %0, %10 {axis=0, " ACT_(15) "} : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %3 {lo=-8, hi=7, axis=0, bits=4} : f32[6x4x3x3]\n", "its input has more than one step size" },
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, axis=0, bits=4} : f32[6x4x3x3]\n", "its input has more than one step size", 0 },
     { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %10 {lo=-8, hi=7, axis=2, bits=4} : f32[6x4x3x3]\n", "its weight has more than one step size" },
+      "  %9 = qdq %1, %10 {lo=-8, hi=7, axis=2, bits=4} : f32[6x4x3x3]\n", "its weight has more than one step size",
+      0 },
     { "  %11 = zero_point %5, %2 {lo=0, hi=15} : f32[]\n  %8 = qdq %0, %2, %11 {" ACT_(15) "} : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input has a zero point" },
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", NULL, 1 },
+    { "  %11 = range_zero %5, %2 {lo=0, hi=255} : f32[]\n  %8 = qdq %0, %2, %11 {" ACT_(255) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", NULL, 2 },
+    { "  %8 = qdq %0, %2, %5 {" ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n",
+      "its input has a zero point that need not be one of its codes", 0 },
+    { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
+      "  %11 = zero_point %5, %3 {lo=-8, hi=7} : f32[]\n"
+      "  %9 = qdq %1, %3, %11 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n",
+      "its weight has a zero point or an offset", 0 },
     { "  %11 = sub %0, %5 : f32[2x4x8x8]\n  %12 = qdq %11, %2 {" ACT_(15) "} : f32[2x4x8x8]\n"
                                                                           "  %8 = add %12, %5 : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n",
-      "its input has an offset that is no whole number of steps" },
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", NULL, 2 },
     { "  %11 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n  %8 = add %11, %0 : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input is not quantized" },
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input is not quantized", 0 },
     { "  %8 = qdq %0, %2 {round=false, " ACT_(15) "} : f32[2x4x8x8]\n",
-      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input is clipped and not rounded" },
+      "  %9 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n", "its input is clipped and not rounded", 0 },
     { "  %8 = qdq %0, %2 {" ACT_(15) "} : f32[2x4x8x8]\n",
       "  %11 = qdq %1, %3 {lo=-8, hi=7, bits=4} : f32[6x4x3x3]\n"
       "  %9 = quant_noise %1, %11, %6, %7 {p=0.5} : f32[6x4x3x3]\n",
-      "its weight is quantized in part" },
+      "its weight is quantized in part", 0 },
 };
 
 static void test_other_forms(void **state)
@@ -305,7 +316,7 @@ static void test_other_forms(void **state)
         const char *why = form_cases[i].why;
         f->ctx.explain = ARENA_NEW(&f->a, Str);
         *f->ctx.explain = str_new(&f->a);
-        f->ctx.int8_forward = true;
+        f->ctx.int8_forward = f->target.int8_unsigned = true;
         Graph *g = fixture_graph(
             f, arena_printf(&f->a,
                             "graph @t.eval {\n  %%0 = input \"x\" : f32[2x4x8x8]\n"
@@ -317,7 +328,8 @@ static void test_other_forms(void **state)
                             i, strstr(form_cases[i].w, "axis=2") ? 3 : 2, form_cases[i].x, form_cases[i].w));
         if (!fixture_run(f, g, "--passes=integer-forward --verify=all --verify-changed --verify-roundtrip"))
             fail_msg("%s", fixture_said(f));
-        assert_int_equal(fixture_count(g, OP_CONV2D_INT), why == NULL);
+        assert_int_equal(fixture_count(g, OP_CONV2D_INT), form_cases[i].products);
+        assert_int_equal(fixture_count(g, OP_QDQ) == 0, why == NULL); /* nobody else reads them */
         assert_has(f->ctx.explain->s, why ? why : "conv2d: is made of integer codes");
     }
 }
@@ -351,6 +363,20 @@ static void test_shared_quantizers(void **state)
     assert_int_equal(fixture_count(g, OP_CONV2D_INT), 2);
     assert_int_equal(fixture_count(g, OP_QUANTIZE), 2);
     assert_int_equal(fixture_count(g, OP_QDQ), 1);
+}
+
+/* --explain-forward says nothing of other passes. */
+static void test_explain_forward(void **state)
+{
+    Fixture *f = *state;
+    Graph   *g = rule_graph(f, &rule_cases[0], "");
+    f->ctx.explain = NULL;
+    assert_true(fixture_run(f, g, "--passes=layout,fuse,batch,schedule --explain-forward"));
+    assert_has_not(f->text, "explains");
+    g = rule_graph(f, &rule_cases[1], "");
+    f->ctx.explain = NULL;
+    assert_true(fixture_run(f, g, "--passes=layout,fuse,batch,schedule --explain-fusion"));
+    assert_has(f->text, "fuse explains");
 }
 
 static void test_only_where_asked_for(void **state)
@@ -652,6 +678,7 @@ int main(void)
         fixture_test(test_other_forms),
         fixture_test(test_sums_that_might_not_fit),
         fixture_test(test_shared_quantizers),
+        fixture_test(test_explain_forward),
         fixture_test(test_only_where_asked_for),
         cmocka_unit_test(test_every_product),
         cmocka_unit_test(test_near_the_float_step),
