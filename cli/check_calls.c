@@ -3,7 +3,8 @@
  * Products of integer codes are exact, and must be equal. Libraries add up floats in an order of their own, in single
  * precision, so there equality is not to be had. For a sum of n products the error is at most n 2^-24 times the sum of
  * their sizes; with partial sums and signs that vary it grows as the root of n. Allowed is (4 + sqrt n) 2^-24 times the
- * sum of sizes, element by element: a wrong tap or a product in bfloat16 (2^-9) is far outside.
+ * sum of sizes, element by element: a wrong tap or a product in bfloat16 (2^-9) is far outside. Gradients in bf16 are
+ * held to the same bound: plain loops round their operands, too, and products of two bf16 are exact.
  *
  * Tested by tests/unit/test_check.c and tests/unit/test_exec.c. */
 #include "cli/check.h"
@@ -16,7 +17,15 @@ enum { CALL_STREAM = 0x63616c6c };
 static const char *const call_names[] = { "conv forward",      "conv gradient x",   "conv gradient w", "linear forward",
                                           "linear gradient x", "linear gradient w", "integer conv" };
 
-const char              *check_call_text(Arena *a, const CallDesc *d)
+static DType             call_type(const CallDesc *d, int32_t buf)
+{
+    bool codes = d->kind == CALL_CONV_FWD_INT;
+    if (d->bf16 && buf == 1)
+        return d->kind == CALL_CONV_BWD_X ? d->w_type : d->x_type;
+    return codes && buf == 0 ? d->x_type : codes && buf == 1 ? d->w_type : DTYPE_F32;
+}
+
+const char *check_call_text(Arena *a, const CallDesc *d)
 {
     Str s = str_new(a);
     str_printf(&s, "%s %lldx%lld", call_names[d->kind], (long long)d->n, (long long)d->c);
@@ -32,6 +41,8 @@ const char              *check_call_text(Arena *a, const CallDesc *d)
         str_printf(&s, " groups %lld", (long long)d->groups);
     if (d->bias)
         str_add(&s, " bias");
+    if (d->bf16)
+        str_printf(&s, " bf16 x %s", dtype_name(call_type(d, 1)));
     if (d->kind == CALL_CONV_FWD_INT)
         str_printf(&s, " %s %d..%d x %s %d..%d%s", dtype_name(d->x_type), d->x_lo, d->x_hi, dtype_name(d->w_type),
                    d->w_lo, d->w_hi, d->scale_per_k ? " per channel" : "");
@@ -67,12 +78,6 @@ static CallSizes call_sizes(const CallDesc *d)
         return (CallSizes){ { y, x, w }, 3, d->n * d->oh * d->ow };
     }
     DT_UNREACHABLE("call kind %d", (int)d->kind);
-}
-
-static DType call_type(const CallDesc *d, int32_t buf)
-{
-    bool codes = d->kind == CALL_CONV_FWD_INT;
-    return codes && buf == 0 ? d->x_type : codes && buf == 1 ? d->w_type : DTYPE_F32;
 }
 
 /* What the elements of a buffer may be; of codes whose range is not said, what their type holds. */

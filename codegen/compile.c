@@ -81,11 +81,13 @@ static const CallKind compile_calls[OP_COUNT] = {
 static void compile_range(const Graph *g, ValueId codes, int32_t *lo, int32_t *hi)
 {
     ValueId id = ir_root(g, codes);
-    while (ir_is(g, id, OP_RELAYOUT))
+    while (ir_is(g, id, OP_RELAYOUT) || ir_is(g, id, OP_TAP_OUTPUTS))
         id = ir_root(g, ir_value(g, id)->in[0]);
     if (ir_is(g, id, OP_QUANTIZE)) {
-        *lo = (int32_t)ir_int(ir_value(g, id), A_LO);
-        *hi = (int32_t)ir_int(ir_value(g, id), A_HI);
+        const Value *q = ir_value(g, id);
+        bool         centred = ir_int(q, A_CENTRED); /* wherever the zero point is */
+        *lo = (int32_t)(centred ? ir_int(q, A_LO) - ir_int(q, A_HI) : ir_int(q, A_LO));
+        *hi = (int32_t)(centred ? ir_int(q, A_HI) - ir_int(q, A_LO) : ir_int(q, A_HI));
     }
 }
 
@@ -121,6 +123,9 @@ static CallDesc compile_call(const Graph *g, ValueId id)
         d.oh = y.dim[2], d.ow = y.dim[3];
         d.stride = ir_int(v, A_STRIDE);
         d.groups = v->op == OP_CONV_TRANSPOSE2D ? 1 : ir_int(v, A_GROUPS);
+        d.bf16 = (v->op == OP_CONV2D_GRAD_X || v->op == OP_CONV2D_GRAD_W) && ir_int(v, A_BF16);
+        if (d.bf16)
+            *(bwd_x ? &d.w_type : &d.x_type) = b_type.dtype;
         memcpy(d.pad, ir_pads(v, A_PAD), sizeof(d.pad));
     }
     return d;

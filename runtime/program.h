@@ -92,8 +92,9 @@ typedef struct CallDesc {
     int64_t  k, r, s, oh, ow;        /* output channels, window, output size */
     int64_t  stride, groups, pad[4]; /* top, left, bottom, right */
     bool     krsc;
+    bool     bf16;                   /* BWD_X, BWD_W: operands are rounded to bf16 (runtime/narrow/narrow.h) */
     bool     scale_per_k;            /* FWD_INT: one scale for each output channel */
-    DType    x_type, w_type;         /* FWD_INT: s8 or u8, and s8 */
+    DType    x_type, w_type;         /* FWD_INT: s8 or u8, and s8; with bf16 the one that is read: f32, s8 or u8 */
     int32_t  x_lo, x_hi, w_lo, w_hi; /* FWD_INT: what the codes may be; both 0: whatever their types hold */
 } CallDesc;
 const char *call_name(CallKind k); /* "conv", "conv gradient of x" */
@@ -120,7 +121,7 @@ typedef struct Launch {
     bool          sums;     /* KERNEL: it reduces tensors to a few numbers, among other things */
     int64_t       conv_out; /* elements that it makes as the results of convolutions of forward */
     int32_t       image;    /* KERNEL: index into images */
-    CallDesc      call;  /* CALL */
+    CallDesc      call;     /* CALL */
     const MemRef *bufs;
     const BufUse *uses; /* [n_bufs]; NULL: not known */
     int32_t       n_bufs;
@@ -160,7 +161,8 @@ bool program_check(Diag *d, const Program *p) DT_CHECKED;
 /* How library calls are executed: oneDNN (runtime/onednn) or plain loops (runtime/reference.c). One thread at a time
  * may use a CallLib; its programs may be many. */
 typedef struct CallLib {
-    const char *name; /* "oneDNN 2.6.3 (avx512_core_vnni)" */
+    const char *name;        /* "oneDNN 2.6.3 (avx512_core_vnni)" */
+    int32_t     vector_bits; /* of its products of floats: 256, 512; 0: others, or not known */
     void       *self;
     int64_t (*scratch_bytes)(void           *self,
                              const CallDesc *call); /* -1: it cannot carry out this call; prepare says why */

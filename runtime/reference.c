@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "runtime/narrow/narrow.h"
 #include "runtime/program.h"
 
 /* A sum of products together with the sum of their sizes. */
@@ -164,9 +165,37 @@ static CallDesc as_conv(const CallDesc *call)
     return d;
 }
 
+/* What gradients in bf16 read of n numbers. */
+static float *rounded(Arena *a, DType t, const void *from, int64_t n)
+{
+    float *to = arena_alloc(a, sizeof(float) * (size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        to[i] = bf16_value(bf16_bits(t == DTYPE_F32 ? ((const float *)from)[i] : (float)code_at(t, from, i)));
+    return to;
+}
+
+static void call_rounded(const CallDesc *d, void *const *bufs, float *abs_sums)
+{
+    Arena    a = arena_new("bf16");
+    CallDesc plain = *d;
+    bool     of_x = d->kind == CALL_CONV_BWD_X;
+    int64_t  dy = d->n * d->oh * d->ow * d->k, x = d->n * d->h * d->w * d->c,
+            w = d->k * (d->c / d->groups) * d->r * d->s;
+    plain.bf16 = false;
+    DT_ASSERT(of_x || d->kind == CALL_CONV_BWD_W, "call kind %d in bf16", (int)d->kind);
+    void *operands[] = { rounded(&a, DTYPE_F32, bufs[0], dy),
+                         of_x ? rounded(&a, d->w_type, bufs[1], w) : rounded(&a, d->x_type, bufs[1], x), bufs[2] };
+    reference_call(&plain, operands, abs_sums);
+    arena_free(&a);
+}
+
 void reference_call(const CallDesc *call, void *const *bufs, float *abs_sums)
 {
     CallDesc d = as_conv(call);
+    if (d.bf16) {
+        call_rounded(&d, bufs, abs_sums);
+        return;
+    }
     switch (d.kind) {
     case CALL_CONV_FWD:
         conv_forward(&d, bufs[0], bufs[1], d.bias ? bufs[2] : NULL, bufs[d.bias ? 3 : 2], abs_sums);

@@ -1,6 +1,7 @@
 /* calllib.c: integer products by this library, all other calls by the one that it stands in front of.
  *
  * Tested by tests/unit/test_integer.c. */
+#include "runtime/narrow/narrow.h"
 #include "runtime/integer/integer_impl.h"
 
 #include <omp.h>
@@ -95,5 +96,5 @@ CallLib *calllib_integer(Arena *a, CallLib *floats, int threads, Isa isa)
 CallLib *calllib_cpu(Arena *a, Diag *d, int threads, Isa isa)
 {
     CallLib *floats = calllib_onednn(a, d, threads);
-    return floats ? calllib_integer(a, floats, threads, isa) : NULL;
+    return floats ? calllib_integer(a, calllib_narrow(a, floats, threads, isa), threads, isa) : NULL;
 }

@@ -43,6 +43,6 @@ dnnl_status_t compat_pd_new(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, con
 
 /* The instruction set in use: "avx512_core_vnni". */
 const char *compat_isa_name(void);
-bool        compat_has_avx512(void);
+int32_t     compat_vector_bits(void); /* 512, 256; 0: fewer */
 
 #endif

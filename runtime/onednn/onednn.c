@@ -176,7 +176,7 @@ static bool stage_make_reorder(Lib *l, Call *c, Stage *st, DnnlMdRef from, Place
  * takes 0.79 ms packed in the call against 1.11 (AVX2: 1.11 against 0.77; gradients: 0.66 against 0.40). */
 static bool wants_packed(const CallDesc *d)
 {
-    return kinds[d->kind].conv || (kinds[d->kind].pass == DNNL_PASS_FORWARD && compat_has_avx512());
+    return kinds[d->kind].conv || (kinds[d->kind].pass == DNNL_PASS_FORWARD && compat_vector_bits() == 512);
 }
 
 /* The memory descriptors of one call: activations as they are, weights both ways. */
@@ -336,6 +336,8 @@ static const char *unsupported(const CallDesc *d)
 {
     if (d->kind == CALL_CONV_FWD_INT)
         return "integer products of codes";
+    if (d->bf16)
+        return "gradients in bf16";
     return d->krsc ? "weights in the order [K, R, S, C]" : NULL;
 }
 
@@ -434,6 +436,7 @@ CallLib *calllib_onednn(Arena *a, Diag *d, int threads)
     l->threads = (int)dt_min64(threads > 0 ? threads : omp_get_max_threads(), omp_get_thread_limit());
     l->face = (CallLib){
         .name = arena_printf(a, "oneDNN %d.%d.%d (%s)", v->major, v->minor, v->patch, compat_isa_name()),
+        .vector_bits = compat_vector_bits(),
         .self = l,
         .scratch_bytes = lib_scratch_bytes,
         .prepare = lib_prepare,
