@@ -22,14 +22,21 @@ const Target *cli_target(const char *backend)
                                 .align_bytes = 64,
                                 .int8_unsigned = true,
                                 .int8_groups = true,
-                                .cached_bytes = 8 << 20 };
+                                .cached_bytes = 8 << 20,
+                                .bytes_per_ns = 20,    /* two cores of a server's CPU with AVX2: 26 GB/s (triad), ... */
+                                .flops_per_ns = 150 }; /* ... and convolutions at three quarters of 202 GFLOP/s */
     static const Target gpu = {
-        .name = "gpu", .image_layout = LAYOUT_NHWC, .weight_layout = LAYOUT_NHWC, .align_bytes = 256
+        .name = "gpu",
+        .image_layout = LAYOUT_NHWC,
+        .weight_layout = LAYOUT_NHWC,
+        .align_bytes = 256,
+        .bytes_per_ns = 2500,  /* an H100: of 3.35 TB/s, ... */
+        .flops_per_ns = 40000, /* ... and of 67 TFLOP/s in f32 */
     };
     return str_eq(backend, "cpu") || str_eq(backend, "interp") ? &cpu : &gpu;
 }
 
-static const char *backend_cache_dir(Session *s)
+const char *session_cache_dir(Session *s)
 {
     if (str_eq(s->opt.cache, "off"))
         return NULL;
@@ -44,7 +51,7 @@ static const char *backend_cache_dir(Session *s)
 static bool backend_host(Session *s, bool interp)
 {
     JitOptions jit = { .vector_width = (int)s->opt.vector_width,
-                       .cache_dir = backend_cache_dir(s),
+                       .cache_dir = session_cache_dir(s),
                        .dump_dir = s->opt.pass.dump_kernels,
                        .sizes_only = s->sizes != NULL };
     if (interp && s->opt.pass.dump_kernels != NULL) {
@@ -72,7 +79,7 @@ static CudnnOptions backend_cudnn(Session *s, int32_t sm)
     CudnnOptions             o = {
                     .workspace_cap = s->opt.workspace_bytes,
                     .autotune = s->opt.autotune,
-                    .cache_dir = backend_cache_dir(s),
+                    .cache_dir = session_cache_dir(s),
                     .sm = sm,
     };
     for (int32_t i = 0; i < DT_COUNT(names); i++)
@@ -101,12 +108,12 @@ static bool backend_arch_only(Session *s)
     int32_t sm;
     if (!backend_arch(s, &sm))
         return false;
-    CudaJitOptions jit = { .sm = sm, .cache_dir = backend_cache_dir(s), .dump_dir = s->opt.pass.dump_kernels };
+    CudaJitOptions jit = { .sm = sm, .cache_dir = session_cache_dir(s), .dump_dir = s->opt.pass.dump_kernels };
     s->jit = jit_cuda_new(&s->arena, &s->diag, jit);
     if (s->jit == NULL)
         return false;
     Diag quiet = diag_new(NULL);
-    if (!str_eq(s->opt.forward, "int"))
+    if (str_eq(s->opt.forward, "float"))
         s->lib = calllib_cudnn(&s->arena, &quiet, NULL, backend_cudnn(s, sm));
     if (s->lib == NULL) {
         diag_note(&s->diag, LOC_NONE, "the workspace of convolutions is not counted: cuDNN cannot plan for sm_%d here",
@@ -155,7 +162,7 @@ static bool backend_gpu(Session *s, bool run)
         return false;
     const CudaDriver *t = s->gpu->t;
     CudaJitOptions    jit = { .sm = t->runs_source || s->sizes != NULL ? 0 : s->gpu->sm,
-                              .cache_dir = backend_cache_dir(s),
+                              .cache_dir = session_cache_dir(s),
                               .dump_dir = s->opt.pass.dump_kernels };
     s->jit = jit_cuda_new(a, d, jit);
     s->lib =
@@ -190,6 +197,11 @@ static bool backend_options(Session *s, bool run)
     }
     if (cli_given(&s->opt, "isa") && !str_eq(s->opt.backend, "cpu")) {
         diag_error(&s->diag, LOC_NONE, "--isa: expected --backend cpu, found %s", s->opt.backend);
+        return false;
+    }
+    if (gpu && str_eq(s->opt.backward, "bf16")) {
+        diag_error(&s->diag, LOC_NONE, "--backward bf16: expected --backend cpu or interp, found %s", s->opt.backend);
+        diag_help(&s->diag, "on a GPU --math bf16 multiplies in bf16");
         return false;
     }
     if (run && s->opt.arch != NULL) {

@@ -29,6 +29,7 @@ static bool variant_session(Bench *b, const BenchVariant *v, const char *cache, 
                       .program = like->program,
                       .gpu = gpu,
                       .gpu_borrowed = gpu != NULL,
+                      .forward = v->s != NULL ? v->s->forward : NULL,
                       .out = like->out };
     out->opt.profile = like->opt.profile || like->opt.trace != NULL || like->opt.kernels;
     out->opt.cache = cache;

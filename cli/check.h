@@ -32,6 +32,7 @@ typedef struct CheckSetup {
     const Recipe          *recipe;           /* NULL: float */
     const OptimizerConfig *optimizer;        /* NULL: momentum 0.9 */
     const char            *passes, *disable; /* as on the command line; NULL: the default pipeline, whole */
+    int64_t                most_values;      /* bytes inside the step (pass rematerialize); 0: any number */
 } CheckSetup;
 
 typedef struct CheckNet {

@@ -58,6 +58,7 @@ static bool check_passes(CheckBackend *b, Graph *g, const CheckSetup *setup)
     PassCtx     c = {
             .scratch = &scratch,
             .d = b->d,
+            .memory_values = setup->most_values,
             .step = setup->step,
             .recipe = setup->recipe != NULL ? setup->recipe : &check_float,
             .optimizer = setup->optimizer != NULL ? setup->optimizer : &check_sgd,

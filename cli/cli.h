@@ -53,7 +53,9 @@ typedef struct CliOptions {
     const char *teacher, *teacher_net;
     double      distill_weight, temperature;
     /* how it is compiled and run */
-    const char *backend, *forward, *isa, *math, *arch, *gpu_memory, *workspace, *cache, *step, *at_epoch, *against;
+    StrList     forward_times; /* PRODUCT=MS/MS */
+    const char *backend, *forward, *backward, *isa, *math, *arch, *gpu_memory, *workspace, *cache, *step, *at_epoch,
+        *against;
     int64_t     gpu_memory_bytes, workspace_bytes; /* from the two texts */
     bool        no_graph, autotune;
     int64_t     threads, vector_width;
@@ -80,7 +82,8 @@ typedef enum OptGroup {
     OPTS_PLAN = 512,
     OPTS_REPORT = 1024,
     OPTS_PREDICT = 2048,
-    OPTS_IMPORT = 4096
+    OPTS_IMPORT = 4096,
+    OPTS_MEMORY = 8192
 } OptGroup;
 
 /* Fills `out` from the table; words that are no options go to `rest`. */
@@ -114,6 +117,7 @@ bool cli_moment(Diag *d, const CliOptions *o, Moment *out) DT_CHECKED; /* --at-e
 /* ---- Session (session.c): a network, compiled -------------------------------------------------------------------- */
 
 typedef VEC(Program *) ProgramList;
+typedef struct ForwardTable ForwardTable; /* forward.c */
 
 typedef struct Session {
     Arena           arena;
@@ -126,15 +130,20 @@ typedef struct Session {
     Moment          moment;  /* of the run that steps are compiled for */
     bool            clamped; /* evaluations clip and do not round */
     OptimizerConfig optimizer;
-    ProgramList    *sizes;     /* not NULL: programs come here, say what they need and are not run (plan.c) */
-    bool         use_averages; /* evaluations and reestimate read the averages of params (option ema) in their place */
-    Distillation distill;      /* teacher NULL: there is none */
-    Gpu         *gpu;          /* NULL: the backend needs none, or only compiles for one */
-    bool         gpu_borrowed; /* another session's, which closes it */
-    KernelJit   *jit;
-    CallLib     *lib;
-    Exec        *exec; /* NULL: compiled only */
-    FILE        *out;  /* dumps and tables */
+    int64_t         most_values; /* bytes inside a step of training; 0: as many as --memory leaves it (memory.c) */
+    bool            unlimited;   /* whatever --memory says */
+    bool            least;       /* as few as can be */
+    Rematerialized  again;       /* what was made again for that, in the last step of training that was compiled */
+    ProgramList    *sizes;       /* not NULL: programs come here, say what they need and are not run (plan.c) */
+    bool          use_averages; /* evaluations and reestimate read the averages of params (option ema) in their place */
+    Distillation  distill;      /* teacher NULL: there is none */
+    ForwardTable *forward;      /* what products take, of --forward auto; may be that of another session */
+    Gpu          *gpu;          /* NULL: the backend needs none, or only compiles for one */
+    bool          gpu_borrowed; /* another session's, which closes it */
+    KernelJit    *jit;
+    CallLib      *lib;
+    Exec         *exec; /* NULL: compiled only */
+    FILE         *out;  /* dumps and tables */
 } Session;
 
 /* What the passes know of a backend: "cpu" and "interp" are one, "cuda", "sim" and "null" the other (backend.c). */
@@ -149,10 +158,23 @@ void        session_close(Session *s);
 /* The network's graph for a step, run through the passes. `ctx` (may be NULL) keeps what passes found. */
 Graph   *session_graph(Session *s, StepKind step, PassCtx *ctx, bool *stopped);
 StepKind session_step(const CliOptions *o); /* --step */
+/* --forward auto (forward.c): what decides which products are made of codes; NULL: nothing does. What it has measured,
+ * or read, becomes the option forward-times, which a run keeps: resumed, it decides by the same numbers. */
+bool                  session_forward(Session *s) DT_CHECKED;
+const ForwardChooser *session_chooser(Session *s);
+void                  session_record_forward(Session *s);
+const char           *session_cache_dir(Session *s); /* NULL: --cache off, or there is no such place */
 /* Compiler, library and execution (backend.c); `run` false: to compile alone, for which no GPU is needed when --arch
  * says which. Then a program for each step. */
 bool session_backend(Session *s, bool run) DT_CHECKED;
 void session_backend_close(Session *s);
+/* --memory of a training run: finds how much of it is left for the values of a step, which training programs then keep
+ * to. False: reported, with the least that the run needs and the largest batch that fits. And what that leads to, for
+ * people (memory.c). */
+bool session_limit_run(Session *s) DT_CHECKED;
+void session_say_again(const Session *s);
+/* --memory of a step that is compiled by itself. False: reported in the same way. */
+bool session_keeps_to_memory(Session *s, const Graph *g) DT_CHECKED;
 /* Whether there is room for the program, before anything is allocated. False: reported, with the largest values and the
  * largest batch that fits (fits.c). */
 bool          session_fits(Session *s, StepKind step, const Program *p) DT_CHECKED;

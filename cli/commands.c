@@ -8,14 +8,14 @@
 
 /* clang-format off */
 const Command cli_commands[] = {
-    { "train",   "NET",             "Train a network on a data set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_train },
+    { "train",   "NET",             "Train a network on a data set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_MEMORY | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_train },
     { "eval",    "NET",             "Accuracy of a checkpoint on the test set.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_eval },
-    { "compile", "NET",             "Compile a step; say what it consists of and what it costs.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_compile },
-    { "dump",    "NET",             "Print the graph of a step, after every pass if asked.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES, true, command_dump },
+    { "compile", "NET",             "Compile a step; say what it consists of and what it costs.", OPTS_COMMON | OPTS_RECIPE | OPTS_MEMORY | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_compile },
+    { "dump",    "NET",             "Print the graph of a step, after every pass if asked.", OPTS_COMMON | OPTS_RECIPE | OPTS_MEMORY | OPTS_TARGET | OPTS_PASSES, true, command_dump },
     { "check",   "NET",             "Check gradients, and every generated kernel against the interpreter.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_PASSES, true, command_check },
-    { "bench",   "NET",             "Time steps of training and of evaluation, float and at 8, 4 and 2 bits: images a second, memory, ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
+    { "bench",   "NET",             "Time steps of training and of evaluation, float and at 8, 4 and 2 bits: images a second, memory, ratios from one run.", OPTS_COMMON | OPTS_RECIPE | OPTS_MEMORY | OPTS_TARGET | OPTS_RUN | OPTS_BENCH | OPTS_PASSES, true, command_bench },
     { "sensitivity", "NET",         "Quantize one layer at a time: which ones cost accuracy, and which to leave in float.", OPTS_COMMON | OPTS_RECIPE | OPTS_TRAIN | OPTS_TARGET | OPTS_RUN | OPTS_SENSITIVITY | OPTS_PASSES, true, command_sensitivity },
-    { "plan",    "NET",             "Memory that training takes, by kind, of all methods or of one, and the largest batch that fits; nothing is run.", OPTS_COMMON | OPTS_RECIPE | OPTS_PLAN | OPTS_TARGET | OPTS_RUN, true, command_plan },
+    { "plan",    "NET",             "Memory that training takes, by kind, of all methods or of one, and the largest batch that fits; nothing is run.", OPTS_COMMON | OPTS_RECIPE | OPTS_PLAN | OPTS_MEMORY | OPTS_TARGET | OPTS_RUN, true, command_plan },
     { "predict", "NET PICTURE...",  "The likeliest classes of pictures; or pictures without their noise, of a network that restores.", OPTS_COMMON | OPTS_RECIPE | OPTS_PREDICT | OPTS_TARGET | OPTS_RUN, true, command_predict },
     { "report",  "RUN...",          "One HTML page about runs: table, curves, quantizers, pictures. It needs no other file.", OPTS_COMMON | OPTS_REPORT, false, command_report },
     { "info",    "NET",             "Layers, shapes, params, multiplications, and which quantizer is where.", OPTS_COMMON | OPTS_RECIPE, true, command_info },

@@ -48,9 +48,12 @@ static void keep_options(Session *s)
 /* The same network on the other backend. */
 static bool open_other(Session *s, Session *other)
 {
-    *other = (Session){
-        .arena = arena_new("other"), .diag = diag_new(stderr), .opt = s->opt, .program = s->program, .out = s->out
-    };
+    *other = (Session){ .arena = arena_new("other"),
+                        .diag = diag_new(stderr),
+                        .opt = s->opt,
+                        .program = s->program,
+                        .out = s->out,
+                        .forward = s->forward };
     other->opt.backend = s->opt.against;
     keep_options(other);
     keep_options(s);

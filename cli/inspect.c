@@ -8,8 +8,8 @@
 static bool inspect_quiet_dump(const PassOptions *o)
 {
     return o->print_before.len > 0 || o->print_after.len > 0 || o->print_after_all || o->print_after_change ||
-           o->print_diff || o->print_pipeline || o->print_plan || o->explain_fusion != NULL || o->pass_stats ||
-           o->pass_timing || o->print_dir != NULL;
+           o->print_diff || o->print_pipeline || o->print_plan || o->explain_fusion != NULL ||
+           o->explain_forward != NULL || o->pass_stats || o->pass_timing || o->print_dir != NULL;
 }
 
 int command_dump(Session *s, const StrList *rest)

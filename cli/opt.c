@@ -104,8 +104,8 @@ static bool opt_parse(Opt *o, const StrList *replay, StrList *rest)
             argv[argc++] = arena_strdup(&o->arena, replay->at[i]);
     for (int32_t i = 0; i < o->words.len; i++)
         argv[argc++] = arena_strdup(&o->arena, o->words.at[i]);
-    return cli_parse(&o->arena, &o->diag, OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES, argc, argv, &o->opt,
-                     rest);
+    return cli_parse(&o->arena, &o->diag, OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_MEMORY | OPTS_PASSES, argc,
+                     argv, &o->opt, rest);
 }
 
 static char *opt_read_stdin(Arena *a)
@@ -152,7 +152,7 @@ static bool opt_passes(Opt *o, Graph *g)
     Recipe      recipe;
     Arena       scratch = arena_new("pass");
     Str         explain = str_new(&o->arena);
-    const char *scope = c->pass.explain_fusion;
+    const char *scope = pass_options_explain(&c->pass);
     PassCtx     ctx = { .scratch = &scratch,
                         .d = &o->diag,
                         .step = session_step(c),
@@ -161,7 +161,9 @@ static bool opt_passes(Opt *o, Graph *g)
                         .optimizer = &optimizer,
                         .use_averages = c->averaged,
                         .target = cli_target(c->backend),
-                        .int8_forward = str_eq(c->forward, "int"),
+                        .bf16_backward = str_eq(c->backward, "bf16"),
+                        .int8_forward = !str_eq(c->forward, "float"),
+                        .memory = c->memory_bytes,
                         .explain = scope ? &explain : NULL,
                         .explain_scope = scope && scope[0] ? scope : NULL,
                         .keep = &o->arena };
@@ -294,7 +296,7 @@ static int opt_help(Opt *o)
 {
     Str s = str_new(&o->arena);
     str_add(&s, usage);
-    cli_options_help(&s, OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_PASSES);
+    cli_options_help(&s, OPTS_COMMON | OPTS_RECIPE | OPTS_TARGET | OPTS_MEMORY | OPTS_PASSES);
     return opt_write(o, &s);
 }
 

@@ -79,7 +79,7 @@ bool session_open(Session *s, const DtModel *model)
     s->model = session_model(s, model);
     s->use_averages = s->opt.averaged;
     s->clamped = s->opt.clamped;
-    return session_check_epochs(s) && cli_moment(&s->diag, &s->opt, &s->moment);
+    return session_check_epochs(s) && cli_moment(&s->diag, &s->opt, &s->moment) && session_forward(s);
 }
 
 void session_close(Session *s)
@@ -119,12 +119,17 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
         .optimizer = &s->optimizer,
         .use_averages = s->use_averages,
         .target = cli_target(s->opt.backend),
-        .int8_forward = str_eq(s->opt.forward, "int"),
+        .bf16_backward = str_eq(s->opt.backward, "bf16"),
+        .int8_forward = !str_eq(s->opt.forward, "float"),
+        .chooser = session_chooser(s),
+        .memory = s->most_values > 0 || s->unlimited ? 0 : s->opt.memory_bytes,
+        .memory_values = s->least ? 1 : s->most_values,
         .keep = &s->arena,
     };
-    if (s->opt.pass.explain_fusion != NULL) {
+    const char *scope = pass_options_explain(&s->opt.pass);
+    if (scope != NULL) {
         c.explain = &explain;
-        c.explain_scope = s->opt.pass.explain_fusion[0] != 0 ? s->opt.pass.explain_fusion : NULL;
+        c.explain_scope = scope[0] != 0 ? scope : NULL;
     }
     bool ok = passes_run(&c, g, &s->opt.pass, s->out, stopped);
     if (explain.len > 0)
@@ -134,7 +139,9 @@ Graph *session_graph(Session *s, StepKind step, PassCtx *keep, bool *stopped)
     if (keep != NULL)
         *keep = c;
     arena_free(&scratch);
-    return ok ? g : NULL;
+    if (step == STEP_TRAIN)
+        s->again = c.again;
+    return ok && (step != STEP_TRAIN || session_keeps_to_memory(s, g)) ? g : NULL;
 }
 
 /* ---- Programs

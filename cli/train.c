@@ -105,9 +105,12 @@ static bool train_config(Session *s, TrainConfig *c)
     if (c->data == NULL || !session_augment(s, &c->augment))
         return false;
     recipe_check_epochs(&s->recipe, &s->diag, (double)s->opt.epochs);
+    if (!session_limit_run(s))
+        return false;
     double start = time_now_s();
     if (!session_train_programs(s, c))
         return false;
+    session_say_again(s);
     log_info("%s, %s: compiled in %.2f s, %d launches a step, batch %lld", s->model->name, train_name(s, ' '),
              time_now_s() - start, c->train.program->n_launches, (long long)s->opt.batch);
     return true;
@@ -128,6 +131,7 @@ int command_train(Session *s, const StrList *rest)
         }
     if (!train_config(s, &c))
         return EXIT_MISTAKE;
+    session_record_forward(s);
     cli_args(&s->arena, &s->opt, net, &args);
     c.args = args.at;
     c.n_args = args.len;

@@ -166,6 +166,7 @@ static void take_explained(PassRun *r)
     if (r->opt->print_plan && r->pipe.rows.at[r->at].id == PASS_PLAN) {
         Str plan = str_new(&r->text);
         passes_print_plan(&plan, r->g);
+        passes_print_again(&plan, &r->c->again);
         fputs(plan.s, r->out);
     }
 }
@@ -183,12 +184,16 @@ static bool run_row(PassRun *r)
     Hash128 hash = r->opt->verify_changed ? ir_hash(r->g) : (Hash128){ 0, 0 };
     int32_t values = r->g->order.len, errors = c->d->errors;
 
+    Str    *explain = c->explain;
+    if (r->opt->explain_forward && !r->opt->explain_fusion && p->run != pass_integer_forward)
+        c->explain = NULL;
     dt_set_bug_hook(reproduce_on_bug, r);
     double start = time_now_s();
     bool   changed = p->run(c, r->g);
     double seconds = time_now_s() - start;
-    bool   ok = c->d->errors == errors;
-    Phase  phase = (p->flags & PASS_REQUIRED) && p->phase > r->phase ? p->phase : r->phase;
+    c->explain = explain;
+    bool  ok = c->d->errors == errors;
+    Phase phase = (p->flags & PASS_REQUIRED) && p->phase > r->phase ? p->phase : r->phase;
     if (ok) {
         if (r->opt->verify_changed)
             check_changed(r, hash, changed);
@@ -240,10 +245,11 @@ static bool run_start(PassRun *r)
         pipeline_print(&text, &r->pipe);
         fprintf(r->out, "--passes=%s\n", text.s);
     }
-    if (r->opt->explain_fusion && !r->c->explain) { /* else the caller collects and prints */
+    const char *scope = pass_options_explain(r->opt);
+    if (scope && !r->c->explain) { /* else the caller collects and prints */
         r->explain = str_new(&r->arena);
         r->c->explain = &r->explain;
-        r->c->explain_scope = *r->opt->explain_fusion ? r->opt->explain_fusion : NULL;
+        r->c->explain_scope = *scope ? scope : NULL;
     }
     if (r->opt->passes.len ? !phase_probe(r) : !ir_verify(r->g, PHASE_FRONTEND, r->c->d))
         return false;

@@ -30,13 +30,19 @@ const OptDef pass_option_defs[] = {
     { OPT_STRING, "bisect-run",            "CMD",   NULL, NULL, 0, 0, AT_(bisect_run), "Find the first pass with which CMD fails; CMD gets N as {N} and as DETENT_BISECT." },
     { OPT_STRING, "crash-dir",             "DIR",   NULL, NULL, 0, 0, AT_(crash_dir), "Where a bug of the compiler leaves its reproducer; by default a new directory in $TMPDIR." },
     { OPT_STRING, "explain-fusion",        "SCOPE", "|",  NULL, 0, 0, AT_(explain_fusion), "Say for each edge whether and why it was fused; SCOPE limits it." },
+    { OPT_STRING, "explain-forward",       "SCOPE", "|",  NULL, 0, 0, AT_(explain_forward), "Say for each forward product of quantized layers whether it is made of integer codes and why (--forward); SCOPE limits it." },
     { OPT_FLAG,   "print-plan",            NULL,    NULL, NULL, 0, 0, AT_(print_plan), "Print the memory plan: bytes, lifetime and place of each value; the peak and who makes it." },
     { OPT_STRING, "dump-kernels",          "DIR",   NULL, NULL, 0, 0, AT_(dump_kernels), "Write each kernel to DIR: NAME.kernel, NAME.ll, NAME.s." },
 };
 /* clang-format on */
 const int32_t pass_n_option_defs = DT_COUNT(pass_option_defs);
 
-static void   print_value(Str *out, const OptDef *o, const void *field)
+const char   *pass_options_explain(const PassOptions *opt)
+{
+    return opt->explain_fusion ? opt->explain_fusion : opt->explain_forward;
+}
+
+static void print_value(Str *out, const OptDef *o, const void *field)
 {
     const char *const *text = (const char *const *)field;
     switch (o->kind) {

@@ -52,6 +52,11 @@ bool optimizer_freezes(const PassCtx *c, const char *param);
 /* Is the result of this op laid out as weights are, whatever it reads? (layout.c) */
 bool layout_makes_weight(OpCode op);
 
+/* Takes values that no effect needs out of the order; numbers groups as they come in it, those without values vanish.
+ * (schedule.c) */
+void schedule_drop_dead(PassCtx *c, Graph *g);
+void schedule_renumber(PassCtx *c, Graph *g);
+
 /* Reports that `found` is none of the words, with the nearest, or else `else_help`. Always false. (recipe.c) */
 bool recipe_unknown_word(Arena *a, Diag *d, Loc at, const char *what, const char *const *words, int32_t n,
                          const char *found, const char *else_help);

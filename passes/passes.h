@@ -251,7 +251,37 @@ typedef struct Target {
     bool        int8_unsigned; /* integer products take u8 inputs, too */
     bool        int8_groups;   /* ... and convolutions in groups */
     int64_t     cached_bytes; /* a value of so many is still in the cache some launches after it was read; 0: none is */
+    double      bytes_per_ns, flops_per_ns; /* of memory and of products, for estimates; 0: 10 and 100 */
 } Target;
+
+/* What the pass rematerialize found and did. Times are estimates: of each launch the larger of what its bytes and its
+ * products take at the rates of the target. */
+typedef struct Rematerialized {
+    int64_t limit;                 /* PassCtx.memory when the pass ran; 0: it had nothing to keep to */
+    int64_t before, after;         /* bytes of values inside a step */
+    int32_t values;                /* that are not kept */
+    int32_t launches;              /* that are made a second time, those of what such values are made from among them */
+    int64_t moved, flops;          /* bytes and operations of these launches */
+    double  seconds, step_seconds; /* of them; of the step without them */
+} Rematerialized;
+
+/* A forward product that could be made of integer codes: the convolution that it is (of single pixels where it is a
+ * matrix product), what its codes may be, and what else would be written, or would not. */
+typedef struct ForwardProduct {
+    int64_t n, c, h, w, k, r, s, oh, ow, stride, groups, pad[4];
+    int32_t x_lo, x_hi, w_lo, w_hi;
+    bool    matrix;                      /* linear, not a convolution of single pixels */
+    bool    transposed;                  /* c, h, w, k, oh, ow are as the transposed convolution has them */
+    bool    scale_each;                  /* output has its own */
+    bool    has_offset;                  /* one more product, of one image, makes it good */
+    int64_t codes_written, floats_saved; /* elements */
+} ForwardProduct;
+/* Who decides, product by product (--forward auto). */
+typedef struct ForwardChooser {
+    void *user;
+    /* Is it made of codes? *why, in `a`, for --explain-forward. */
+    bool (*of_codes)(void *user, Arena *a, const ForwardProduct *p, const char **why);
+} ForwardChooser;
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------- */
 
@@ -270,12 +300,17 @@ typedef struct PassCtx {
     const OptimizerConfig *optimizer;
     bool                   use_averages; /* eval: reads the averages of params and states in their place */
     const Target          *target;
-    bool                   int8_forward; /* products of codes of up to 8 bits are made of integers (--forward int) */
-    VEC(PassStat) stats;                 /* in the graph's arena */
-    VEC(QuantizerInfo) quantizers;       /* in the graph's arena */
-    Str        *explain;                 /* NULL, or lines of --explain-fusion */
-    const char *explain_scope;           /* glob; NULL: all */
-    Arena      *keep;                    /* lives as long as the graph */
+    bool                   bf16_backward; /* gradients of convolutions have operands in bf16 (--backward bf16) */
+    bool                   int8_forward;  /* products of codes of up to 8 bits are made of integers (--forward int) */
+    int64_t                memory; /* most bytes that the plan of the step takes (rematerialize); 0: any number */
+    int64_t                memory_values; /* the same of values inside a step alone */
+    Rematerialized         again;         /* what came of it */
+    const ForwardChooser  *chooser;       /* of these products; NULL: all that can be are */
+    VEC(PassStat) stats;                  /* in the graph's arena */
+    VEC(QuantizerInfo) quantizers;        /* in the graph's arena */
+    Str        *explain;                  /* NULL, or lines of --explain-fusion and --explain-forward */
+    const char *explain_scope;            /* glob; NULL: all */
+    Arena      *keep;                     /* lives as long as the graph */
 } PassCtx;
 
 void pass_count(PassCtx *c, const char *stat, int64_t n); /* adds to a counter shown by --pass-stats */
@@ -317,10 +352,13 @@ typedef struct PassOptions {
     int64_t     bisect;     /* run only the first N optional passes; -1: all */
     const char *bisect_run; /* command that succeeds for a good graph; see bisect.c */
     const char *crash_dir;
-    const char *explain_fusion; /* NULL: off; "": everything; else a scope */
+    const char *explain_fusion;  /* NULL: off; "": everything; else a scope */
+    const char *explain_forward; /* the same, of integer-forward alone */
     bool        print_plan;
     const char *dump_kernels; /* directory (used by codegen) */
 } PassOptions;
+/* The scope of --explain-fusion or, without it, of --explain-forward, "": everything; NULL: neither is given. */
+const char          *pass_options_explain(const PassOptions *opt);
 extern const OptDef  pass_option_defs[];
 extern const int32_t pass_n_option_defs;
 
@@ -336,6 +374,7 @@ int32_t passes_bisect_run(Arena *a, Diag *d, const PassOptions *opt, StepKind st
  * saved for backward by kind. */
 void    passes_print_plan(Str *out, const Graph *g);
 int32_t passes_peak_values(const Graph *g, ValueId *out, int32_t most); /* the largest at the peak, largest first */
+void    passes_print_again(Str *out, const Rematerialized *r); /* what is made again for a limit, and what it costs */
 int64_t passes_saved_bytes(const Graph *g); /* made in forward, read in backward; weights and inputs not counted */
 void    passes_doc(Str *out);               /* docs/passes.md */
 

@@ -1,4 +1,5 @@
-/* plan.h: lifetimes, shared by plan_memory.c and plan_print.c. Time is the number of the group. */
+/* plan.h: lifetimes and offsets, shared by plan_memory.c, plan_print.c and rematerialize.c. Time is the number of the
+ * group. */
 #ifndef DETENT_PASSES_PLAN_H
 #define DETENT_PASSES_PLAN_H
 
@@ -12,6 +13,7 @@ typedef struct Stored {
     int64_t bytes;
     ValueId leaf; /* stored over this param or state; VALUE_NONE */
     bool    output;
+    int64_t offset; /* from plan_offsets() */
 } Stored;
 
 typedef struct StoredList {
@@ -20,4 +22,7 @@ typedef struct StoredList {
 
 /* Every value that is made by a group and read outside it, in order of their making. */
 StoredList plan_stored(Arena *a, const Graph *g);
+/* Finds an offset for each, largest value first (at[] is sorted so), at the lowest gap that is free during its life.
+ * Bytes that all of them take. */
+int64_t plan_offsets(Arena *a, Stored **at, int32_t n, int64_t align);
 #endif

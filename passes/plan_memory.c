@@ -82,25 +82,27 @@ static int64_t plan_gap(const int64_t (*busy)[2], int32_t n, int64_t bytes)
     return at;
 }
 
-static void plan_work(PassCtx *c, Graph *g, Stored **by_size, int32_t n, int64_t align)
+int64_t plan_offsets(Arena *a, Stored **at, int32_t n, int64_t align)
 {
-    int64_t(*busy)[2] = arena_alloc(c->scratch, sizeof(int64_t[2]) * (size_t)(n + 1));
+    int64_t(*busy)[2] = arena_alloc(a, sizeof(int64_t[2]) * (size_t)(n + 1));
+    int64_t all = 0;
+    qsort(at, (size_t)n, sizeof(Stored *), plan_by_size);
     for (int32_t i = 0; i < n; i++) {
-        Stored *s = by_size[i];
+        Stored *s = at[i];
         int32_t n_busy = 0;
         for (int32_t j = 0; j < i; j++) {
-            const Stored *t = by_size[j];
+            const Stored *t = at[j];
             if (t->first > s->last || t->last < s->first)
                 continue;
-            busy[n_busy][0] = ir_value(g, t->v)->place.offset;
-            busy[n_busy][1] = busy[n_busy][0] + dt_round_up(t->bytes, align);
+            busy[n_busy][0] = t->offset;
+            busy[n_busy][1] = t->offset + dt_round_up(t->bytes, align);
             n_busy++;
         }
         qsort(busy, (size_t)n_busy, sizeof(busy[0]), plan_by_offset);
-        int64_t at = plan_gap((const int64_t(*)[2])busy, n_busy, dt_round_up(s->bytes, align));
-        ir_value(g, s->v)->place = (Place){ MEM_WORK, at };
-        g->bytes[MEM_WORK] = dt_max64(g->bytes[MEM_WORK], at + dt_round_up(s->bytes, align));
+        s->offset = plan_gap((const int64_t(*)[2])busy, n_busy, dt_round_up(s->bytes, align));
+        all = dt_max64(all, s->offset + dt_round_up(s->bytes, align));
     }
+    return all;
 }
 
 static void plan_append(Graph *g, ValueId v, MemKind kind, int64_t align)
@@ -156,8 +158,9 @@ bool pass_plan_memory(PassCtx *c, Graph *g)
         else
             work[n_work++] = s;
     }
-    qsort(work, (size_t)n_work, sizeof(Stored *), plan_by_size);
-    plan_work(c, g, work, n_work, align);
+    g->bytes[MEM_WORK] = plan_offsets(c->scratch, work, n_work, align);
+    for (int32_t i = 0; i < n_work; i++)
+        ir_value(g, work[i]->v)->place = (Place){ MEM_WORK, work[i]->offset };
     for (int32_t i = 0; i < g->order.len; i++)
         if (ir_has(g, g->order.at[i], T_VIEW))
             ir_value(g, g->order.at[i])->place = ir_value(g, ir_value(g, g->order.at[i])->in[0])->place;

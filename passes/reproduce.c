@@ -111,8 +111,12 @@ void reproduce_context(Str *out, const PassCtx *c)
         str_add(out, " --averaged");
     if (c->target && !str_eq(c->target->name, "cpu"))
         str_add(out, " --backend=cuda"); /* one target for all that are GPUs */
+    if (c->memory > 0)
+        str_printf(out, " --memory=%lld", (long long)c->memory);
     if (c->int8_forward)
         str_add(out, " --forward=int");
+    if (c->bf16_backward)
+        str_add(out, " --backward=bf16");
 }
 
 static void write_graph(Diag *d, Arena *a, const char *dir, const char *file, const char *head, const char *text)

@@ -21,7 +21,7 @@ static void schedule_mark(const Graph *g, ValueId v, bool *live)
 }
 
 /* Leaves stay: programs of one model share their offsets. */
-static void schedule_drop_dead(PassCtx *c, Graph *g)
+void schedule_drop_dead(PassCtx *c, Graph *g)
 {
     bool   *live = ARENA_ARRAY(c->scratch, bool, g->values.len);
     int32_t n = 0;
@@ -41,7 +41,7 @@ static void schedule_single(Graph *g, ValueId v)
 }
 
 /* Groups without values vanish; numbers follow the order. */
-static void schedule_renumber(PassCtx *c, Graph *g)
+void schedule_renumber(PassCtx *c, Graph *g)
 {
     int32_t *number = ARENA_ARRAY(c->scratch, int32_t, g->groups.len + 1);
     Group   *old = arena_copy(c->scratch, g->groups.at, sizeof(Group) * (size_t)g->groups.len);

@@ -26,18 +26,20 @@ typedef struct NetSetup {
     Target      target;
     bool        int8_forward;
     int64_t     batch;
+    int64_t     most_values; /* bytes inside the step; 0: any number */
 } NetSetup;
 
 typedef struct Net {
-    Arena         a;
-    Diag          d;
-    NetSetup      setup;
-    Graph        *g;
-    KernelJit    *jit;
-    CallLib      *lib;     /* NULL: plain loops */
-    int           threads; /* 0: 2 */
-    Program      *program;
-    LoadedProgram prog;
+    Arena          a;
+    Diag           d;
+    NetSetup       setup;
+    Graph         *g;
+    KernelJit     *jit;
+    CallLib       *lib;     /* NULL: plain loops */
+    int            threads; /* 0: 2 */
+    Program       *program;
+    LoadedProgram  prog;
+    Rematerialized again; /* what most_values led to */
 } Net;
 
 static inline Target net_target(Layout weights)
@@ -72,9 +74,11 @@ static inline void net_passes(Net *n, const char *passes)
                   .optimizer = &sgd,
                   .target = &n->setup.target,
                   .int8_forward = n->setup.int8_forward,
+                  .memory_values = n->setup.most_values,
                   .keep = &n->a };
     bool    ok = passes_run(&c, n->g, &opt, stderr, NULL);
     arena_free(&scratch);
+    n->again = c.again;
     assert_true(ok);
 }
 
@@ -154,7 +158,8 @@ static inline void net_fill(Net *n, const ProgTensor *t)
     uint32_t *bits = ARENA_ARRAY(&n->a, uint32_t, t->elems);
     float    *x = (float *)bits;
     bool      velocity = net_ends_with(t->name, ".velocity");
-    if (t->kind == TENSOR_OUTPUT || (t->kind == TENSOR_PARAM && !net_ends_with(t->name, ".step")))
+    bool      offset = net_ends_with(t->name, ".offset");
+    if (t->kind == TENSOR_OUTPUT || (t->kind == TENSOR_PARAM && !net_ends_with(t->name, ".step") && !offset))
         return;
     for (int64_t i = 0; i < t->elems; i++) {
         uint32_t draw = rng_u32(7, name, 0, (uint64_t)i);
@@ -165,7 +170,7 @@ static inline void net_fill(Net *n, const ProgTensor *t)
             x[i] = (u - 0.5f) * 1e-2f;
         else if (net_ends_with(t->name, ".step"))
             x[i] = strstr(t->name, "weight") ? 0.02f + 0.02f * u : 0.1f + 0.1f * u;
-        else if (net_ends_with(t->name, ".min"))
+        else if (net_ends_with(t->name, ".min") || offset)
             x[i] = -0.5f - u;
         else if (str_eq(t->name, "lr"))
             x[i] = 0.1f;

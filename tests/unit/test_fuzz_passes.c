@@ -10,6 +10,8 @@
  *   mixed    machine code and plain loops: must give the bits of interp, too
  *   cpu      machine code and oneDNN: sums of its own, so only the first loss is near that of interp
  *
+ * The same holds for values that are made again because a step may have little memory (pass rematerialize).
+ *
  * A failure prints the seed of the network; DETENT_FUZZ_SEED=N DETENT_FUZZ_COUNT=1 runs it alone. */
 #include "tests/unit/pass_fixture.h"
 
@@ -164,6 +166,7 @@ typedef struct FuzzRun {
     int64_t                batch;
     Recipe                 recipe;
     const OptimizerConfig *optimizer;
+    int64_t                most_values; /* bytes inside a step of training; 0: any number */
 } FuzzRun;
 
 typedef struct FuzzResult {
@@ -173,7 +176,11 @@ typedef struct FuzzResult {
 
 static void open_step(FuzzRun *r, CheckBackend *b, StepKind step, const char *disable, CheckNet *net)
 {
-    CheckSetup setup = { .step = step, .recipe = &r->recipe, .optimizer = r->optimizer, .disable = disable };
+    CheckSetup setup = { .step = step,
+                         .recipe = &r->recipe,
+                         .optimizer = r->optimizer,
+                         .disable = disable,
+                         .most_values = step == STEP_TRAIN ? r->most_values : 0 };
     Graph     *g = frontend_build(&r->f->a, &r->f->d, &r->model.model, r->batch, step);
     if (!g || !check_net_open(net, b, g, &setup) || !program_init(&r->f->d, net->prog, r->model.seed))
         fail_msg("seed %llu: %s", (unsigned long long)r->model.seed, fixture_said(r->f));
@@ -357,12 +364,19 @@ static void check_net(Fixture *f, Backends *b, uint64_t seed)
     const uint32_t sets[] = { 15, 1u << draw(&dice, 4), 1 + (uint32_t)draw(&dice, 14) };
     for (int i = 0; i < DT_COUNT(sets); i++) {
         const char *disable = without(&f->a, sets[i]);
-        FuzzResult  part = train(&r, &b->interp, disable);
+        r.most_values = i == 1 ? 1 + draw(&dice, 20000) : 0;
+        FuzzResult part = train(&r, &b->interp, disable);
         compare(&r, &whole, &part, "interpreter", disable);
     }
     const char *disable = without(&f->a, sets[2]);
     FuzzResult  part = train(&r, &b->cpu, disable);
     compare(&r, &cpu, &part, "cpu", disable);
+
+    r.most_values = 1; /* all that can be is made again */
+    FuzzResult least = train(&r, &b->mixed, NULL);
+    compare(&r, &whole, &least, "machine code, the least memory", NULL);
+    least = train(&r, &b->cpu, NULL);
+    compare(&r, &cpu, &least, "cpu, the least memory", NULL);
 }
 
 static uint64_t from_environment(const char *name, uint64_t fallback)

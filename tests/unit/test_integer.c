@@ -27,7 +27,7 @@ static const Shape shapes[] = {
     {  2,  3, 11,  6,   5, 3, 3, 1,  1, { 1, 1, 1, 1 } }, /* few channels: a run of 9 codes */
     {  2,  1, 14, 13,  33, 5, 5, 1,  1, { 2, 2, 2, 2 } }, /* one channel */
     {  2, 17,  9,  9,  10, 3, 3, 2,  1, { 0, 1, 2, 1 } }, /* pads of four kinds */
-    {  1, 10,  9,  6,  97, 3, 5, 2,  1, { 0, 1, 2, 3 } }, /* 64 + 32 + 1 outputs */
+    {  1, 10,  9,  6,  97, 3, 5, 2,  1, { 0, 1, 2, 3 } }, /* outputs: no multiple of any vector */
     {  2,  7,  5,  5,  24, 1, 1, 1,  1, { 0, 0, 0, 0 } }, /* odd channels, one column of pixels */
     {  2, 24,  9,  9,  41, 1, 1, 2,  1, { 0, 0, 0, 0 } }, /* in place, with steps between */
     {  3, 16,  6,  6,  16, 3, 3, 1,  1, { 0, 0, 0, 0 } }, /* in place, a window of rows */
@@ -124,7 +124,7 @@ static void case_open(Case *c, const CallDesc *d)
     const int64_t n_x = d->n * d->h * d->w * d->c, n_w = d->k * (d->c / d->groups) * d->r * d->s;
     c->n_y = d->n * d->oh * d->ow * d->k;
     c->x = malloc((size_t)n_x), c->w = malloc((size_t)n_w);
-    c->y = malloc(sizeof(float) * (size_t)(c->n_y + GUARD));
+    c->y = aligned_alloc(LINE_BYTES, (size_t)dt_round_up((c->n_y + GUARD) * (int64_t)sizeof(float), LINE_BYTES));
     c->scale = ARENA_ARRAY(&c->a, float, d->k);
     c->sums = ARENA_ARRAY(&c->a, int64_t, c->n_y);
     for (int64_t k = 0; k < d->k; k++)
@@ -247,6 +247,35 @@ static void test_unknown_ranges(void **state)
     }
 }
 
+/* A result larger than caches is written around them, where it lies at whole lines, and else as any other. */
+static void test_streams(void **state)
+{
+    (void)state;
+    const Shape large = { 1, 6, 70001, 1, 64, 1, 1, 1, 1, { 0 } };
+    CallDesc    d = desc_of(&large);
+    Case        c;
+    set_codes(&d, 4, false, 4);
+    case_open(&c, &d);
+    case_fill(&c, FILL_RANDOM);
+    Case moved = c;
+    moved.y++;
+    moved.n_y -= d.k; /* a pixel less: the guard begins where the last one would */
+    moved.d.h--, moved.d.oh--;
+    for (Isa isa = 0; isa < ISA_COUNT; isa++) {
+        if (!isa_is_here(isa))
+            continue;
+        Arena       a = arena_new("streams");
+        const char *why;
+        assert_true(intconv_new(&a, &d, isa, 2, &why)->stream);
+        arena_free(&a);
+        case_run(&c, isa, 2);
+        case_check(&c, isa, FILL_RANDOM);
+        case_run(&moved, isa, 2);
+        case_check(&moved, isa, FILL_RANDOM);
+    }
+    case_close(&c);
+}
+
 /* ---- What is chosen ---------------------------------------------------------------------------------------------- */
 
 static TileForm form_of(Isa isa, int32_t x_bits, bool x_unsigned, int32_t w_bits, int32_t *widen)
@@ -285,7 +314,8 @@ static void test_forms(void **state)
     }
 }
 
-/* Each output belongs to one block, and none is wider than twice what it holds unless there is no narrower kernel. */
+/* Each output belongs to one block, whose lanes make all of its outputs and no others; none is wider than it must be.
+ */
 static void test_blocks(void **state)
 {
     (void)state;
@@ -302,6 +332,16 @@ static void test_blocks(void **state)
                 assert_int_equal(c->blocks[i].first, next);
                 assert_true(c->blocks[i].valid >= 1 && c->blocks[i].valid <= c->blocks[i].kernel->outputs);
                 assert_true(c->blocks[i].valid == c->blocks[i].kernel->outputs || i == c->n_blocks - 1);
+                bool made[TILE_MOST_OUTPUTS] = { false };
+                for (int32_t lane = 0; lane < c->blocks[i].kernel->outputs; lane++) {
+                    int32_t output = block_output(c, &c->blocks[i], lane);
+                    assert_true(output < c->blocks[i].valid &&
+                                (output >= 0 || k < c->vec_outputs || isa == ISA_PORTABLE));
+                    if (output >= 0)
+                        made[output] = true;
+                }
+                for (int32_t output = 0; output < c->blocks[i].valid; output++)
+                    assert_true(made[output]);
                 next += c->blocks[i].valid;
             }
             assert_int_equal(next, k);
@@ -396,8 +436,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_widths), cmocka_unit_test(test_longest_sums), cmocka_unit_test(test_unknown_ranges),
-        cmocka_unit_test(test_forms),      cmocka_unit_test(test_blocks),       cmocka_unit_test(test_isa_names),
-        cmocka_unit_test(test_library),    cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_streams),    cmocka_unit_test(test_forms),        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_isa_names),  cmocka_unit_test(test_library),      cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,7 +112,7 @@ static void test_wrong_names(void **state)
         { "--print-ir-after=fusee", "--print-ir-after: no pass 'fusee'; nearest: fuse" },
         { "--disable-pass=layout", "--disable-pass: layout is required" },
         { "--disable-pass=layout", "passes that can be left out are canonicalize, depthwise, simplify, "
-                                   "integer-forward, recompute, fuse, batch" },
+                                   "integer-forward, bf16-backward, recompute, fuse, batch, rematerialize" },
         { "--stop-after=simplify:2", "--stop-after=simplify:2: simplify runs 1 time in the eval step" },
         { "--passes=canonicalize --print-ir-after=simplify", "simplify runs 0 times in the eval step" },
         { "--passes=canonicalize:x", "--passes: no pass 'canonicalize:x'" },
