@@ -237,6 +237,20 @@ def cbdnet_loss(y, target, sigma, noise):
 NETS = {"resnet20": Resnet20, "mnist": Mnist, "efficientnet_b3": EfficientNetB3, "cbdnet": Cbdnet}
 
 
+def for_evaluation(net, images):
+    """The network in eval mode, its batch norms with the statistics of this batch, its quantizers with first step sizes. With the
+    statistics of a fresh network, 0 and 1, values of a deep one would fall to denormals, which are slow."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    momentum = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = 1.0
+    with torch.no_grad():
+        net.train()(images)
+    for m, old in zip(norms, momentum):
+        m.momentum = old
+    return net.eval()
+
+
 def detent_name(name):
     """Detent's name of a PyTorch param: 's1.b0.one.bn1.weight' -> 's1.b0.bn1.gamma'."""
     parts = [p for p in name.split(".") if p not in ("one", "two", "layer")]

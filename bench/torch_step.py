@@ -4,7 +4,10 @@
 with batch statistics, the loss (cross entropy; CBDNet has its own), backward, SGD with momentum and weight decay. On a GPU the steps of a round are put
 into its stream one behind the other, and the clock stops when it is done with the last.
 
-bench/step runs it; by hand: echo | bench/torch_step.py --net resnet20 --method lsq --batch 8
+With --mode eval a step is an evaluation: one forward pass in eval mode, without gradients; what is compiled has its weights frozen, so
+that batch norms are folded and weights packed.
+
+bench/step and bench/evaluation run it; by hand: echo | bench/torch_step.py --net resnet20 --method lsq --batch 8
 """
 import argparse
 import gc
@@ -29,6 +32,7 @@ def parse_args():
     p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     p.add_argument("--math", default="f32", choices=["f32", "tf32"], help="cuda: single precision, or TF32 where it is offered")
     p.add_argument("--steps", type=int, default=1, help="steps of a round")
+    p.add_argument("--mode", default="train", choices=["train", "eval"])
     return p.parse_args()
 
 
@@ -38,7 +42,7 @@ os.environ["OMP_NUM_THREADS"] = str(ARGS.threads)
 for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
     os.environ.setdefault(name, value)
 
-from torch_nets import NETS, F, Recipe, cbdnet_loss, sgd, torch  # noqa: E402  (says what to do when PyTorch is missing)
+from torch_nets import NETS, F, Recipe, cbdnet_loss, for_evaluation, sgd, torch  # noqa: E402  (says what to do when PyTorch is missing)
 
 
 def set_math(math):
@@ -106,6 +110,38 @@ class Step:
         return sum(kept.values())
 
 
+class Evaluation:
+    """A forward pass."""
+
+    cuda = False
+
+    def __init__(self, args):
+        torch.manual_seed(1)
+        torch.set_num_threads(args.threads)
+        self.steps = args.steps
+        layout = torch.channels_last if args.layout == "nhwc" else torch.contiguous_format
+        net = NETS[args.net](Recipe(args.method, args.bits)).to(memory_format=layout)
+        self.images = torch.randn(args.batch, *net.image).contiguous(memory_format=layout)
+        for_evaluation(net, self.images)
+        if args.compile:
+            import torch._inductor.config as inductor
+            inductor.freezing = True
+        self.forward = torch.compile(net, mode=args.compile) if args.compile else net
+
+    def __call__(self):
+        with torch.no_grad():
+            start = time.perf_counter()
+            for _ in range(self.steps):
+                self.forward(self.images)
+            return (time.perf_counter() - start) / self.steps
+
+    def memory_bytes(self):
+        return 0
+
+    def saved_bytes(self):
+        return 0
+
+
 def describe():
     if ARGS.device == "cuda":
         return (f"torch {torch.__version__}, {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN "
@@ -118,7 +154,9 @@ def describe():
 def main():
     if ARGS.device == "cuda" and not torch.cuda.is_available():
         sys.exit(f"torch_step: torch {torch.__version__} finds no GPU")
-    step = Step(ARGS)
+    if ARGS.device == "cuda" and ARGS.mode == "eval":
+        sys.exit("torch_step: --mode eval: expected --device cpu, found cuda")
+    step = Step(ARGS) if ARGS.mode == "train" else Evaluation(ARGS)
     start = time.perf_counter()
     step()  # the first one compiles
     compile_seconds = time.perf_counter() - start if ARGS.compile else 0.0
