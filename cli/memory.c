@@ -195,25 +195,30 @@ static int64_t run_bytes(void *user, int64_t batch)
     return m.total + (s->gpu == NULL ? memory_batches(s, batch) : 0);
 }
 
+/* What is made again so that a run at this batch fits. */
+static Rematerialized again_at(Session *v, int64_t batch, int64_t room)
+{
+    RunMemory m;
+    v->least = false;
+    v->most_values = 0;
+    if (!memory_of_run(v, NULL, batch, room, &m, NULL) || m.total <= room)
+        return (Rematerialized){ 0 };
+    v->most_values = m.values_left;
+    return memory_of_run(v, NULL, batch, room, &m, NULL) ? m.again : (Rematerialized){ 0 };
+}
+
 int64_t memory_largest_run(Session *s, const RunMemory *at, int64_t room, const MemoryBeside *beside,
                            Rematerialized *again)
 {
-    Session   v = *s;
-    RunMemory m;
-    room -= beside->program + beside->data;
+    Session v = *s;
+    v.arena = arena_new("largest batch");
     v.least = again != NULL;
+    room -= beside->program + beside->data;
     int64_t bytes = again != NULL ? run_bytes(&v, v.opt.batch) : at->total;
     int64_t batch = memory_largest(run_bytes, &v, v.opt.batch, bytes, room, MEMORY_MOST_BATCH + 1);
-    if (again == NULL || batch == 0)
-        return batch;
-    v.least = false;
-    v.most_values = 0;
-    int64_t left = room - (s->gpu == NULL ? memory_batches(s, batch) : 0);
-    *again = (Rematerialized){ 0 };
-    if (memory_of_run(&v, NULL, batch, left, &m, NULL) && m.total > left) {
-        v.most_values = m.values_left;
-        *again = memory_of_run(&v, NULL, batch, left, &m, NULL) ? m.again : *again;
-    }
+    if (again != NULL && batch > 0)
+        *again = again_at(&v, batch, room - (v.gpu == NULL ? memory_batches(&v, batch) : 0));
+    arena_free(&v.arena);
     return batch;
 }
 

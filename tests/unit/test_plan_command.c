@@ -136,7 +136,7 @@ static void the_largest_batch_fits_and_no_larger_one(void **state)
     static const struct {
         const char *backend, *memory;
         int64_t     data, batches; /* bytes; of an image */
-    } at[] = { { "cpu", "512M", 70000 * 785, 9 * 28 * 28 * 4 }, { "null", "64M", 0, 0 } };
+    } at[] = { { "cpu", "1536M", 70000 * 785, 9 * 28 * 28 * 4 }, { "null", "64M", 0, 0 } };
     for (int32_t i = 0; i < DT_COUNT(at); i++) {
         const char *command = arena_printf(
             &c->a, "$DETENT plan mnist --backend %s --method lsq --bits w4a4 --memory %s", at[i].backend, at[i].memory);
