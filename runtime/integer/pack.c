@@ -1,8 +1,12 @@
 /* pack.c: weights in the order in which kernels read them, [row of the window][step][output][4 bytes]; outputs that a
  * block has beyond the real ones, and codes beyond the end of a run, are 0.
  *
+ * Weights are packed at each step of training, and a layer of many channels and few pixels reads each of them but some
+ * hundred times: so the codes of one output are first put side by side, which is a plain copy in most cases, and then
+ * spread four at a time.
+ *
  * Codes of x that were made positive by adding `add` make each sum larger by `add` times the sum of the output's
- * weights, in borders, too. Sums wrap around at 32 bits; what is left after subtracting is the true sum, which fits.
+ * weights, in borders, too: sums begin with what takes that away. They wrap around at 32 bits; the true sum fits.
  *
  * Tested by tests/unit/test_integer.c. */
 #include "runtime/integer/integer_impl.h"
@@ -22,63 +26,81 @@ static WeightAt weight_at(const CallDesc *d)
     return (WeightAt){ .k = cg * d->r * d->s, .r = d->s, .s = 1, .c = d->r * d->s };
 }
 
-/* One step of all outputs of a block. from: where its first output has the step's codes; missing ones are at zero. */
-typedef struct Step {
-    const int8_t *from[STEP_BYTES];
-    int64_t       pitch[STEP_BYTES]; /* to the next output */
-} Step;
+/* Steps that are packed at a time. */
+enum { PART = 64 };
 
-static inline uint32_t code(const Step *s, int32_t i, int32_t k)
+/* n codes of a row of the window, from code `first` of the run, side by side. */
+static void gather(const IntConv *c, WeightAt at, const int8_t *row, int64_t first, int64_t n, int8_t *out)
 {
-    return (uint32_t)(int32_t)s->from[i][k * s->pitch[i]];
-}
-
-static void pack_bytes(const Step *s, int32_t outputs, uint8_t *out)
-{
-    for (int32_t k = 0; k < outputs; k++) {
-        uint32_t four =
-            (code(s, 0, k) & 255) | (code(s, 1, k) & 255) << 8 | (code(s, 2, k) & 255) << 16 | code(s, 3, k) << 24;
-        memcpy(out + STEP_BYTES * k, &four, sizeof four);
+    const int64_t cg = c->d.c / c->d.groups;
+    if (at.c == 1 && (at.s == cg || c->d.s == 1)) {
+        memcpy(out, row + first, (size_t)n);
+        return;
+    }
+    int64_t s = first / cg, channel = first % cg;
+    while (n > 0) {
+        const int64_t count = dt_min64(n, cg - channel);
+        const int8_t *from = row + s * at.s + channel * at.c;
+        for (int64_t i = 0; i < count; i++)
+            out[i] = from[i * at.c];
+        out += count, n -= count;
+        channel = 0, s++;
     }
 }
 
-static void pack_words(const Step *s, int32_t outputs, uint8_t *out)
+static uint32_t sum_of(const int8_t *codes, int64_t n)
 {
-    for (int32_t k = 0; k < outputs; k++) {
-        uint32_t two = (code(s, 0, k) & 65535) | code(s, 1, k) << 16;
-        memcpy(out + STEP_BYTES * k, &two, sizeof two);
+    int32_t sum = 0; /* of PART steps: small */
+    for (int64_t i = 0; i < n; i++)
+        sum += codes[i];
+    return (uint32_t)sum;
+}
+
+/* Codes of some steps of one output to where kernels read them; lanes: outputs of the kernel. */
+static void spread_bytes(const int8_t *codes, int64_t steps, int32_t lanes, uint8_t *out)
+{
+    for (int64_t i = 0; i < steps; i++, codes += STEP_BYTES, out += lanes * STEP_BYTES)
+        memcpy(out, codes, STEP_BYTES);
+}
+
+static void spread_words(const int8_t *codes, int64_t steps, int32_t lanes, uint8_t *out)
+{
+    for (int64_t i = 0; i < steps; i++, codes += 2, out += lanes * STEP_BYTES) {
+        const int16_t two[2] = { codes[0], codes[1] };
+        memcpy(out, two, STEP_BYTES);
     }
 }
 
-static void add_up(const Step *s, int32_t codes, int32_t outputs, uint32_t *sums)
+/* One lane of a block: output k of all, -1: none. Gives the sum of its weights. */
+static uint32_t pack_lane(const IntConv *c, const int8_t *w, int64_t k, int32_t lanes, uint8_t *packed)
 {
-    for (int32_t k = 0; k < outputs; k++)
-        for (int32_t i = 0; i < codes; i++)
-            sums[k] += code(s, i, k);
+    const WeightAt at = weight_at(&c->d);
+    const int64_t  per_step = STEP_BYTES / c->code_bytes;
+    int8_t         codes[PART * STEP_BYTES];
+    uint32_t       sum = 0;
+    for (int64_t r = 0; r < c->d.r; r++)
+        for (int64_t step = 0; step < c->steps; step += PART) {
+            const int64_t steps = dt_min64(PART, c->steps - step), first = step * per_step;
+            const int64_t n = k < 0 ? 0 : dt_min64(steps * per_step, c->run - first);
+            if (n > 0)
+                gather(c, at, w + k * at.k + r * at.r, first, n, codes);
+            memset(codes + n, 0, (size_t)(steps * per_step - n));
+            if (c->add != 0)
+                sum += sum_of(codes, n);
+            (c->code_bytes == 2 ? spread_words : spread_bytes)(codes, steps, lanes, packed);
+            packed += steps * lanes * STEP_BYTES;
+        }
+    return sum;
 }
 
-void intconv_pack(const IntConv *c, const int8_t *w, int64_t g, int32_t block, uint8_t *packed, int32_t *minus)
+void intconv_pack(const IntConv *c, const int8_t *w, int64_t g, int32_t block, uint8_t *packed, int32_t *start)
 {
     const Block  *b = &c->blocks[block];
-    WeightAt      at = weight_at(&c->d);
-    const int64_t cg = c->d.c / c->d.groups, first = g * (c->d.k / c->d.groups) + b->first;
-    const int32_t per_step = STEP_BYTES / c->code_bytes, lanes = b->kernel->outputs;
-    uint32_t      sums[TILE_MOST_OUTPUTS] = { 0 };
-    const int8_t  zero = 0;
-    for (int64_t r = 0; r < c->d.r; r++)
-        for (int64_t step = 0, n = 0; step < c->steps; step++, packed += lanes * STEP_BYTES) {
-            Step s;
-            for (int32_t i = 0; i < per_step; i++, n++) {
-                bool there = n < c->run;
-                s.from[i] = there ? w + first * at.k + r * at.r + n / cg * at.s + n % cg * at.c : &zero;
-                s.pitch[i] = there ? at.k : 0;
-            }
-            if (b->valid < lanes)
-                memset(packed, 0, (size_t)(lanes * STEP_BYTES));
-            (c->code_bytes == 2 ? pack_words : pack_bytes)(&s, b->valid, packed);
-            if (c->add != 0)
-                add_up(&s, per_step, b->valid, sums);
-        }
-    for (int32_t k = 0; k < lanes; k++)
-        minus[k] = (int32_t)(sums[k] * (uint32_t)c->add);
+    const int64_t first = g * (c->d.k / c->d.groups) + b->first;
+    const int32_t lanes = b->kernel->outputs;
+    for (int32_t lane = 0; lane < lanes; lane++) {
+        const int32_t k = block_output(c, b, lane);
+        uint32_t      sum = pack_lane(c, w, k < 0 ? -1 : first + k, lanes, packed + lane * STEP_BYTES);
+        start[lane] = (int32_t)(0 - sum * (uint32_t)c->add);
+    }
 }

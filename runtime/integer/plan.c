@@ -1,6 +1,6 @@
 /* plan.c: how a call is carried out: its form, its blocks of outputs, its bands of rows, its scratch memory.
  *
- *   scratch: [ pixels of a band | minus | scale | packed weights | a strip for each thread ]
+ *   scratch: [ pixels of a band | start | scale | packed weights | a strip for each thread ]
  *
  * Tested by tests/unit/test_integer.c. */
 #include "runtime/integer/integer_impl.h"
@@ -12,7 +12,9 @@ enum {
     SLACK = 64,             /* a strip is read beyond its end, by a step at most */
     STRIP_BYTES = 24 << 10, /* so that it stays in the first cache beside the weights of a block */
     BANDS_PER_THREAD = 4,
-    LEAST_WIDEN = 2, /* with sums of 16 bits that last for one step alone, 16-bit codes are faster */
+    WHOLE_TILES = 24,        /* pixels that are whole tiles of all kernels */
+    STREAM_BYTES = 12 << 20, /* of y: more does not stay in caches until it is read, and need not pass through them */
+    LEAST_WIDEN = 2,         /* with sums of 16 bits that last for one step alone, 16-bit codes are faster */
 };
 
 /* ---- Codes ------------------------------------------------------------------------------------------------------- */
@@ -65,23 +67,41 @@ static void choose_form(IntConv *c, Isa isa)
 
 /* ---- Blocks of outputs ------------------------------------------------------------------------------------------- */
 
-/* The widest kernels that are filled; what is left over goes to the narrowest one that holds it. */
+/* Each column of the window is whole steps, and a row of outputs a tile at least. */
+static bool can_stand_beside(const IntConv *c, const TileKernel *k)
+{
+    const CallDesc *d = &c->d;
+    const bool      whole = d->c / d->groups * c->code_bytes % STEP_BYTES == 0 && d->k / d->groups >= k->outputs;
+    const bool      lasts = c->form != FORM_BYTES || c->widen >= d->r * c->steps;
+    return k->outputs > 0 && d->s == TILE_TAPS && d->stride == 1 && d->ow >= k->pixels && whole && lasts;
+}
+
+/* As few blocks as the widest kernel allows, of about the same width; the wider ones behind, so that the last one,
+ * which may not be full, has more than one vector where it can. */
 static void choose_blocks(Arena *a, IntConv *c, const TileKernel *kernels)
 {
-    int32_t kg = (int32_t)(c->d.k / c->d.groups), n_kernels = 0;
-    while (n_kernels < TILE_SHAPES && kernels[n_kernels].outputs > 0)
-        n_kernels++;
-    c->blocks = ARENA_ARRAY(a, Block, dt_ceil_div(kg, kernels[n_kernels - 1].outputs));
-    for (int32_t first = 0, i = 0; first < kg;) {
-        int32_t left = kg - first;
-        while (i + 1 < n_kernels && kernels[i].outputs > left && kernels[i + 1].outputs >= left)
-            i++;
-        while (i + 1 < n_kernels && kernels[i].outputs > left)
-            i++;
-        int32_t valid = (int32_t)dt_min64(left, kernels[i].outputs);
-        c->blocks[c->n_blocks++] = (Block){ &kernels[i], first, valid, c->group_bytes, (int32_t)c->group_lanes };
-        c->group_bytes += c->d.r * c->steps * kernels[i].outputs * STEP_BYTES;
-        c->group_lanes += kernels[i].outputs;
+    const int32_t kg = (int32_t)(c->d.k / c->d.groups);
+    int32_t       most = 0; /* vectors of the widest kernel */
+    while (most < TILE_SHAPES && kernels[most].outputs > 0)
+        most++;
+    const int32_t lanes = kernels[most - 1].outputs, vecs = (int32_t)dt_ceil_div(kg, lanes);
+    c->vec_outputs = lanes;
+    c->n_blocks = (int32_t)dt_ceil_div(vecs, most);
+    c->blocks = ARENA_ARRAY(a, Block, c->n_blocks);
+    for (int32_t i = 0, first = 0; i < c->n_blocks; i++) {
+        const int32_t     n = vecs / c->n_blocks + (i >= c->n_blocks - vecs % c->n_blocks);
+        const bool        beside = n == 1 && can_stand_beside(c, &kernels[TILE_BESIDE]);
+        const TileKernel *k = &kernels[beside ? TILE_BESIDE : most - n];
+        const int32_t     valid = (int32_t)dt_min64(kg - first, k->outputs);
+        c->blocks[i] = (Block){ .kernel = k,
+                                .first = first,
+                                .valid = valid,
+                                .w_offset = c->group_bytes,
+                                .lane = first,
+                                .last = (int32_t)dt_max64(valid - lanes, 0),
+                                .beside = beside };
+        c->group_bytes += c->d.r * c->steps * k->outputs * STEP_BYTES;
+        c->group_lanes += k->outputs;
         first += valid;
     }
 }
@@ -111,6 +131,8 @@ static void choose_bands(IntConv *c)
     int64_t bands = dt_ceil_div(d->oh, dt_max64(fit, 1));
     bands = dt_max64(bands, dt_min64(d->oh, dt_ceil_div((int64_t)BANDS_PER_THREAD * c->threads, d->n)));
     c->band_rows = dt_ceil_div(d->oh, bands);
+    if (d->ow == 1)
+        c->band_rows = dt_min64(dt_round_up(c->band_rows, WHOLE_TILES), d->oh);
     c->bands = dt_ceil_div(d->oh, c->band_rows);
 }
 
@@ -128,7 +150,7 @@ static void lay_out(IntConv *c)
     const CallDesc *d = &c->d;
     int64_t         rows = (c->band_rows - 1) * d->stride + d->r;
     c->table_at = reserve(c, c->band_rows * d->ow * (int64_t)sizeof(int32_t));
-    c->minus_at = reserve(c, d->groups * c->group_lanes * (int64_t)sizeof(int32_t));
+    c->start_at = reserve(c, d->groups * c->group_lanes * (int64_t)sizeof(int32_t));
     c->scale_at = reserve(c, d->groups * c->group_lanes * (int64_t)sizeof(float));
     c->weights_at = reserve(c, d->groups * c->group_bytes);
     c->strip_bytes = c->in_place ? 0 : dt_round_up(rows * c->row_bytes + SLACK, ALIGN);
@@ -143,6 +165,8 @@ IntConv *intconv_new(Arena *a, const CallDesc *d, Isa isa, int threads, const ch
     IntConv *c = ARENA_NEW(a, IntConv);
     c->d = *d;
     c->threads = threads;
+    c->stream = d->k / dt_max64(d->groups, 1) % (LINE_BYTES / (int64_t)sizeof(float)) == 0 &&
+                d->n * d->oh * d->ow * d->k * (int64_t)sizeof(float) > STREAM_BYTES;
     choose_form(c, isa);
     c->run = (int32_t)(d->s * (d->c / d->groups));
     c->steps = (int32_t)dt_ceil_div((int64_t)c->run * c->code_bytes, STEP_BYTES);

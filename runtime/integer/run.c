@@ -14,9 +14,10 @@ typedef struct Run {
     const IntConv *c;
     const uint8_t *x;
     float         *y;
-    int32_t       *table, *minus;
+    int32_t       *table, *start;
     float         *scale;
     uint8_t       *weights, *strips;
+    bool           stream;
 } Run;
 
 /* ---- Before the product ------------------------------------------------------------------------------------------ */
@@ -38,14 +39,16 @@ static void prepare_block(const Run *r, const int8_t *w, const float *scale, int
     const IntConv *c = r->c;
     const Block   *b = &c->blocks[block];
     const int64_t  lane = g * c->group_lanes + b->lane, first = g * (c->d.k / c->d.groups) + b->first;
-    intconv_pack(c, w, g, block, r->weights + g * c->group_bytes + b->w_offset, r->minus + lane);
-    for (int32_t k = 0; k < b->kernel->outputs; k++)
-        r->scale[lane + k] = k >= b->valid ? 0 : scale[c->d.scale_per_k ? first + k : 0];
+    intconv_pack(c, w, g, block, r->weights + g * c->group_bytes + b->w_offset, r->start + lane);
+    for (int32_t i = 0; i < b->kernel->outputs; i++) {
+        int32_t k = block_output(c, b, i);
+        r->scale[lane + i] = k < 0 ? 0 : scale[c->d.scale_per_k ? first + k : 0];
+    }
 }
 
 /* ---- The product ------------------------------------------------------------------------------------------------- */
 
-/* A tile at an edge: its kernel makes more than there is, so it writes elsewhere, and reads the last pixel again. */
+/* A tile of fewer pixels or outputs than its kernel makes: it writes elsewhere, and reads the last pixel again. */
 static void run_edge(Tile t, const TileKernel *k, int64_t pixels, int32_t outputs)
 {
     float   all[TILE_MOST_PIXELS * TILE_MOST_OUTPUTS], *y = t.y;
@@ -56,34 +59,40 @@ static void run_edge(Tile t, const TileKernel *k, int64_t pixels, int32_t output
     t.at = at;
     t.y = all;
     t.y_pitch = k->outputs;
+    t.stream = false;
     k->run(&t);
     for (int64_t m = 0; m < pixels; m++)
         memcpy(y + m * pitch, all + m * k->outputs, sizeof(float) * (size_t)outputs);
 }
 
+/* Where pixels of a line - of all, or of a row - are left over, its last tile lies over a part of the one before it. */
 static void run_block(const Run *r, int64_t g, const Block *b, const uint8_t *x, float *y, int64_t pixels)
 {
     const IntConv    *c = r->c;
     const TileKernel *k = b->kernel;
-    const int64_t     lane = g * c->group_lanes + b->lane;
+    const int64_t     lane = g * c->group_lanes + b->lane, line = b->beside ? c->d.ow : pixels;
+    const bool        edge = pixels < k->pixels || b->valid < c->vec_outputs;
     Tile              t = { .x = x,
                             .row_bytes = c->row_bytes,
                             .rows = (int32_t)c->d.r,
                             .steps = c->steps,
                             .widen = c->widen,
                             .w = r->weights + g * c->group_bytes + b->w_offset,
-                            .minus = r->minus + lane,
+                            .start = r->start + lane,
                             .scale = r->scale + lane,
-                            .y_pitch = c->d.k };
-    for (int64_t p = 0; p < pixels; p += k->pixels) {
-        int64_t count = dt_min64(k->pixels, pixels - p);
-        t.at = r->table + p;
-        t.y = y + p * c->d.k + b->first;
-        if (count == k->pixels && b->valid == k->outputs)
-            k->run(&t);
-        else
-            run_edge(t, k, count, b->valid);
-    }
+                            .y_pitch = c->d.k,
+                            .last = b->last,
+                            .stream = r->stream };
+    for (int64_t begin = 0; begin < pixels; begin += line)
+        for (int64_t p = 0; p < line; p += k->pixels) {
+            const int64_t first = begin + (edge ? p : dt_min64(p, line - k->pixels));
+            t.at = r->table + first;
+            t.y = y + first * c->d.k + b->first;
+            if (edge)
+                run_edge(t, k, dt_min64(k->pixels, pixels - p), b->valid);
+            else
+                k->run(&t);
+        }
 }
 
 static void run_band(const Run *r, int64_t band, uint8_t *strip)
@@ -126,6 +135,10 @@ static void run_bands(const Run *r, int i, int n)
     const int64_t units = r->c->d.n * r->c->bands;
     for (int64_t u = part(units, i, n); u < part(units, i + 1, n); u++)
         run_band(r, u, r->strips + i * r->c->strip_bytes);
+#if defined(__x86_64__)
+    if (r->stream)
+        __builtin_ia32_sfence(); /* before the other threads are told that this one is ready */
+#endif
 }
 
 void intconv_run(const IntConv *c, void *const *bufs, void *scratch)
@@ -138,10 +151,11 @@ void intconv_run(const IntConv *c, void *const *bufs, void *scratch)
                           .x = bufs[0],
                           .y = bufs[3],
                           .table = (int32_t *)(void *)(at + c->table_at),
-                          .minus = (int32_t *)(void *)(at + c->minus_at),
+                          .start = (int32_t *)(void *)(at + c->start_at),
                           .scale = (float *)(void *)(at + c->scale_at),
                           .weights = at + c->weights_at,
-                          .strips = at + c->strips_at };
+                          .strips = at + c->strips_at,
+                          .stream = c->stream && (uintptr_t)bufs[3] % LINE_BYTES == 0 };
     const int64_t   products = d->n * d->oh * d->ow * d->k * d->r * c->run;
     if (c->threads == 1 || products < SERIAL_PRODUCTS) {
         run_packing(&r, w, scale, 0, 1);

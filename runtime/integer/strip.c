@@ -12,13 +12,22 @@ static void fill_codes(const IntConv *c, uint8_t *to, int64_t n)
     memset(to, c->add, (size_t)(n * c->code_bytes)); /* 16-bit codes have add 0 */
 }
 
+/* Codes of 16 bits; a loop for each type, so that compilers make vectors of both. */
+static void widen_codes(const IntConv *c, const uint8_t *from, int16_t *to, int64_t n)
+{
+    const int8_t *codes = (const int8_t *)from;
+    if (c->d.x_type == DTYPE_U8)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = from[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            to[i] = codes[i];
+}
+
 static void copy_codes(const IntConv *c, const uint8_t *from, uint8_t *to, int64_t n)
 {
     if (c->code_bytes == 2) {
-        for (int64_t i = 0; i < n; i++) {
-            int16_t code = c->d.x_type == DTYPE_U8 ? from[i] : (int8_t)from[i];
-            memcpy(to + 2 * i, &code, sizeof code);
-        }
+        widen_codes(c, from, (int16_t *)(void *)to, n);
     } else if (c->add == 0) {
         memcpy(to, from, (size_t)n);
     } else {

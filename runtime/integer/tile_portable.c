@@ -2,6 +2,8 @@
  * opinion in tests. Codes are bytes, sums of 32 bits wrap around as those of the other kernels do. */
 #include "runtime/integer/integer_impl.h"
 
+#include <string.h>
+
 enum { PIXELS = 4, OUTPUTS = 8 };
 
 static void tile_steps(uint32_t sums[OUTPUTS], const uint8_t *x, const int8_t *w, int32_t steps)
@@ -16,12 +18,13 @@ static void tile_steps(uint32_t sums[OUTPUTS], const uint8_t *x, const int8_t *w
 static void tile_plain(const Tile *t)
 {
     for (int32_t m = 0; m < PIXELS; m++) {
-        uint32_t sums[OUTPUTS] = { 0 };
+        uint32_t sums[OUTPUTS];
+        memcpy(sums, t->start, sizeof sums);
         for (int32_t r = 0; r < t->rows; r++)
             tile_steps(sums, t->x + t->at[m] + r * t->row_bytes,
                        (const int8_t *)t->w + (int64_t)r * t->steps * OUTPUTS * STEP_BYTES, t->steps);
         for (int32_t k = 0; k < OUTPUTS; k++)
-            t->y[m * t->y_pitch + k] = (float)(int32_t)(sums[k] - (uint32_t)t->minus[k]) * t->scale[k];
+            t->y[m * t->y_pitch + k] = (float)(int32_t)sums[k] * t->scale[k];
     }
 }
 

@@ -43,6 +43,9 @@ static const Shape shapes[] = {
     { 19, 70,  1,  1, 130, 1, 1, 1,  1, { 0, 0, 0, 0 } },
     {  1,  1,  1,  1,   1, 1, 1, 1,  1, { 0, 0, 0, 0 } },
     {  1,  5, 70, 90,   1, 3, 3, 1,  1, { 1, 1, 1, 1 } }, /* several bands */
+    {  1, 24,  4, 37,  16, 3, 3, 1,  1, { 1, 1, 1, 1 } }, /* pixels beside each other, one vector of outputs */
+    {  2,  4,  3, 21,  16, 2, 3, 1,  1, { 0, 1, 1, 1 } },
+    {  1, 32,  2, 19,  32, 3, 3, 1,  2, { 0, 0, 1, 0 } },
     {  1, 300, 1, 9,   17, 1, 3, 1,  1, { 0, 1, 0, 1 } }, /* sums of 16 bits do not last for one row of the window */
 };
 /* clang-format on */
