@@ -130,7 +130,7 @@ static int32_t lanes_by_rule(const Kernel *k)
     int64_t c = 0;
     for (int32_t row = 0; row < kernel_rows(k); row++)
         c = dt_max64(c, kernel_extent(k, k->vec, row));
-    return c >= 24 ? 1 : c >= 16 ? 4 : 8;
+    return c >= 64 ? 1 : c >= 32 ? 2 : c >= 16 ? 4 : 8;
 }
 
 void kernel_choose_reduction(Kernel *k)

@@ -229,7 +229,7 @@ typedef struct Kernel {
 } Kernel;
 
 /* Sets chunks and lanes as functions of extents alone (never of threads or width):
- * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 24: 1, >= 16: 4, else 8.
+ * lanes: no par axis is vec: 64; else by the extent C of the vec axis: C >= 64: 1, >= 32: 2, >= 16: 4, else 8.
  * chunks: clamp(ceil(R * C / 4096), 1, 512). Where a par axis is vec, runs have at least max(32, 4 n) elements, n the
  * number of accumulators, and with n > 8 lanes is 1. With segments `chunks` is decided for each row by the same rule.
  * And where there are several red axes a run is rounded up to whole lines of the innermost one, if it does not become
