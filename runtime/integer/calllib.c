@@ -2,6 +2,7 @@
  *
  * Tested by tests/unit/test_integer.c. */
 #include "runtime/narrow/narrow.h"
+#include "runtime/winograd/winograd.h"
 #include "runtime/integer/integer_impl.h"
 
 #include <omp.h>
@@ -96,5 +97,8 @@ CallLib *calllib_integer(Arena *a, CallLib *floats, int threads, Isa isa)
 CallLib *calllib_cpu(Arena *a, Diag *d, int threads, Isa isa)
 {
     CallLib *floats = calllib_onednn(a, d, threads);
-    return floats ? calllib_integer(a, calllib_narrow(a, floats, threads, isa), threads, isa) : NULL;
+    if (!floats)
+        return NULL;
+    CallLib *narrow = calllib_narrow(a, floats, threads, isa);
+    return calllib_integer(a, calllib_winograd(a, narrow, threads, isa), threads, isa);
 }

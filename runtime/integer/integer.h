@@ -28,8 +28,8 @@ bool isa_parse(Arena *a, Diag *d, const char *text, Isa *out) DT_CHECKED;
 /* A library that makes integer products itself and leaves all other calls to `floats`, which it releases with itself.
  * threads 0: what OpenMP says. */
 CallLib *calllib_integer(Arena *a, CallLib *floats, int threads, Isa isa);
-/* The same with oneDNN, and gradients in bf16 by runtime/narrow: what the cpu backend runs. NULL: reported (oneDNN is
- * not built in). */
+/* The same with oneDNN, and gradients by runtime/winograd and runtime/narrow: what the cpu backend runs. NULL: reported
+ * (oneDNN is not built in). */
 CallLib *calllib_cpu(Arena *a, Diag *d, int threads, Isa isa);
 
 #endif

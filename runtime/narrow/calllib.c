@@ -168,6 +168,7 @@ CallLib *calllib_narrow(Arena *a, CallLib *others, int threads, Isa isa)
     l->threads = (int)dt_min64(threads > 0 ? threads : omp_get_max_threads(), omp_get_thread_limit());
     l->isa = narrow_isa(isa);
     l->face = (CallLib){ .name = others->name,
+                         .vector_bits = others->vector_bits,
                          .self = l,
                          .scratch_bytes = lib_scratch_bytes,
                          .prepare = lib_prepare,
