@@ -70,11 +70,11 @@ typedef struct WinoImage {
 /* size x size pixels from row y and column x of image n on. */
 static inline void wino_patch_at(const WinoImage *m, int64_t n, int64_t y, int64_t x, const int size, const float **at)
 {
-    const float *pixel = m->at + ((n * m->h + y) * m->w + x) * m->channels;
-    for (int i = 0; i < size; i++, pixel += m->w * m->channels)
+    int64_t row = ((n * m->h + y) * m->w + x) * m->channels;
+    for (int i = 0; i < size; i++, row += m->w * m->channels)
         for (int j = 0; j < size; j++) {
             bool inside = y + i >= 0 && y + i < m->h && x + j >= 0 && x + j < m->w;
-            at[size * i + j] = inside ? pixel + j * m->channels : m->zeros;
+            at[size * i + j] = inside ? m->at + row + j * m->channels : m->zeros;
         }
 }
 
