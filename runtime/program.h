@@ -175,6 +175,16 @@ typedef struct CallLib {
 } CallLib;
 CallLib *calllib_reference(Arena *a);
 CallLib *calllib_onednn(Arena *a, Diag *d, int threads); /* NULL: reported (not built in) */
+/* What a library of the CPU that stands in front of another one says of the calls that it carries out itself. */
+typedef struct CallFront {
+    bool (*is_mine)(const void *self, const CallDesc *call);
+    /* What run needs, in `a`, and its scratch memory (-1: it cannot). NULL: reported. */
+    void *(*plan)(const void *self, Arena *a, Diag *d, const CallDesc *call, int64_t *scratch_bytes);
+    void (*run)(const void *plan, void *const *bufs, void *scratch);
+} CallFront;
+/* All other calls go to `others`, which it releases with itself. */
+CallLib *calllib_front(Arena *a, CallLib *others, const char *name, const CallFront *front, const void *self);
+int      calllib_threads(int threads); /* 0: what OpenMP says */
 /* cuDNN: runtime/cudnn/cudnn.h. Plain loops behind a simulated GPU: runtime/cuda/gpu.h. */
 /* The plain loops themselves. abs_sums: NULL, or for each element of the result the sum of the |products| (and |bias|)
  * that it is made of: what bounds of rounding errors are stated in. */

@@ -4,21 +4,16 @@
  * Tested by tests/unit/test_narrow.c. */
 #include "runtime/narrow/narrow_impl.h"
 
-#include <omp.h>
-
 enum { MOST_ROW = 64 }; /* pixels of a row that joined pixels are cut into */
 
-/* What prepare gives: one of the three. */
-typedef struct Prepared {
+/* Of a call: one of the two. */
+typedef struct Plan {
     NarrowData   *data;
     NarrowWeight *weight;
-    void         *other;
-} Prepared;
+} Plan;
 
 typedef struct Lib {
-    CallLib          face;
-    Arena           *arena;
-    CallLib         *others;
+    int32_t          vector_bits; /* of the library behind */
     int              threads;
     const NarrowIsa *isa;
 } Lib;
@@ -64,13 +59,13 @@ static bool is_faster_here(const Lib *l, const CallDesc *d)
     if (d->kind != CALL_CONV_BWD_W || d->groups != 1 || d->r * d->s == 1 || d->c % BLOCK || d->k % BLOCK)
         return false;
     for (int32_t i = 0; i < DT_COUNT(faster); i++)
-        if (faster[i].vector_bits == l->others->vector_bits)
+        if (faster[i].vector_bits == l->vector_bits)
             return dt_min64(d->c, d->k) >= faster[i].channels && d->ow >= faster[i].width &&
                    d->c * d->k <= faster[i].weights;
     return false;
 }
 
-static bool is_mine(const Lib *l, const CallDesc *d)
+static bool lib_is_mine(const void *l, const CallDesc *d)
 {
     return d->bf16 || is_faster_here(l, d);
 }
@@ -89,91 +84,38 @@ static const char *unfit(const CallDesc *d)
     return NULL;
 }
 
-/* Where it can be made: one of the two, and the scratch memory that it needs. */
-static void plan(Arena *a, const Lib *l, const CallDesc *d, Prepared *p, int64_t *scratch_bytes)
+static void *lib_plan(const void *self, Arena *a, Diag *diag, const CallDesc *d, int64_t *scratch_bytes)
 {
-    if (d->kind == CALL_CONV_BWD_X)
-        p->data = narrow_data_new(a, d, l->isa, l->threads, scratch_bytes);
-    else
-        p->weight = narrow_weight_new(a, d, l->isa, l->threads, scratch_bytes);
-}
-
-static int64_t lib_scratch_bytes(void *self, const CallDesc *d)
-{
-    Lib *l = self;
-    if (!is_mine(l, d))
-        return l->others->scratch_bytes(l->others->self, d);
-    if (unfit(d))
-        return -1;
-    Arena    a = arena_new("call");
-    Prepared p = { 0 };
-    int64_t  bytes = 0;
-    plan(&a, l, d, &p, &bytes);
-    arena_free(&a);
-    return bytes;
-}
-
-static void *lib_prepare(void *self, Diag *diag, const CallDesc *d)
-{
-    Lib      *l = self;
-    Prepared *p = ARENA_NEW(l->arena, Prepared);
-    if (!is_mine(l, d)) {
-        p->other = l->others->prepare(l->others->self, diag, d);
-        return p->other ? p : NULL;
-    }
+    const Lib  *l = self;
     const char *why = unfit(d);
     if (why) {
         diag_error(diag, LOC_NONE, "gradients in bf16: expected a convolution without groups, found %s", why);
         diag_help(diag, "--backward f32 makes the gradient of floats");
+        *scratch_bytes = -1;
         return NULL;
     }
-    int64_t bytes;
-    plan(l->arena, l, d, p, &bytes);
+    Plan *p = ARENA_NEW(a, Plan);
+    if (d->kind == CALL_CONV_BWD_X)
+        p->data = narrow_data_new(a, d, l->isa, l->threads, scratch_bytes);
+    else
+        p->weight = narrow_weight_new(a, d, l->isa, l->threads, scratch_bytes);
     return p;
 }
 
-static bool lib_run(void *self, void *prepared, void *const *bufs, void *scratch)
+static void lib_run(const void *plan, void *const *bufs, void *scratch)
 {
-    Lib      *l = self;
-    Prepared *p = prepared;
+    const Plan *p = plan;
     if (p->data)
         narrow_data_run(p->data, bufs, scratch);
-    else if (p->weight)
-        narrow_weight_run(p->weight, bufs, scratch);
     else
-        return l->others->run(l->others->self, p->other, bufs, scratch);
-    return true;
-}
-
-static void lib_release(void *self)
-{
-    Lib *l = self;
-    l->others->release(l->others->self);
-}
-
-static void lib_unprepare(void *self, void *prepared)
-{
-    Lib      *l = self;
-    Prepared *p = prepared;
-    if (p->other && l->others->unprepare)
-        l->others->unprepare(l->others->self, p->other);
+        narrow_weight_run(p->weight, bufs, scratch);
 }
 
 CallLib *calllib_narrow(Arena *a, CallLib *others, int threads, Isa isa)
 {
     DT_ASSERT(isa_is_here(isa), "%s on a machine that does not have it", isa_doc(isa));
-    Lib *l = ARENA_NEW(a, Lib);
-    l->arena = a;
-    l->others = others;
-    l->threads = (int)dt_min64(threads > 0 ? threads : omp_get_max_threads(), omp_get_thread_limit());
-    l->isa = narrow_isa(isa);
-    l->face = (CallLib){ .name = others->name,
-                         .vector_bits = others->vector_bits,
-                         .self = l,
-                         .scratch_bytes = lib_scratch_bytes,
-                         .prepare = lib_prepare,
-                         .run = lib_run,
-                         .release = lib_release,
-                         .unprepare = lib_unprepare };
-    return &l->face;
+    static const CallFront front = { lib_is_mine, lib_plan, lib_run };
+    Lib                   *l = ARENA_NEW(a, Lib);
+    *l = (Lib){ others->vector_bits, calllib_threads(threads), narrow_isa(isa) };
+    return calllib_front(a, others, others->name, &front, l);
 }
