@@ -34,6 +34,12 @@ static inline int64_t dt_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
+
+/* Where part i of n of the units begins: contiguous ones, of about one size. */
+static inline int64_t dt_part(int64_t units, int64_t i, int64_t n)
+{
+    return units / n * i + dt_min64(i, units % n);
+}
 static inline int64_t dt_round_up(int64_t a, int64_t to)
 {
     return dt_ceil_div(a, to) * to;

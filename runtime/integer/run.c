@@ -115,25 +115,19 @@ static void run_band(const Run *r, int64_t band, uint8_t *strip)
 
 /* ---- Threads ----------------------------------------------------------------------------------------------------- */
 
-/* Part i of n of the units: contiguous. */
-static int64_t part(int64_t units, int i, int n)
-{
-    return units / n * i + dt_min64(i, units % n);
-}
-
 static void run_packing(const Run *r, const int8_t *w, const float *scale, int i, int n)
 {
     const int64_t units = r->c->d.groups * r->c->n_blocks;
     if (i == 0)
         make_table(r);
-    for (int64_t u = part(units, i, n); u < part(units, i + 1, n); u++)
+    for (int64_t u = dt_part(units, i, n); u < dt_part(units, i + 1, n); u++)
         prepare_block(r, w, scale, u / r->c->n_blocks, (int32_t)(u % r->c->n_blocks));
 }
 
 static void run_bands(const Run *r, int i, int n)
 {
     const int64_t units = r->c->d.n * r->c->bands;
-    for (int64_t u = part(units, i, n); u < part(units, i + 1, n); u++)
+    for (int64_t u = dt_part(units, i, n); u < dt_part(units, i + 1, n); u++)
         run_band(r, u, r->strips + i * r->c->strip_bytes);
 #if defined(__x86_64__)
     if (r->stream)

@@ -59,8 +59,7 @@ static void choose_blocks(Arena *a, NarrowData *c)
     c->n_blocks = dt_ceil_div(vecs, most);
     c->blocks = ARENA_ARRAY(a, DataBlock, c->n_blocks);
     for (int64_t i = 0, first = 0; i < c->n_blocks; i++) {
-        int64_t n = narrow_part(vecs, i + 1, c->n_blocks) - narrow_part(vecs, i, c->n_blocks),
-                lanes = n * c->isa->lanes;
+        int64_t n = dt_part(vecs, i + 1, c->n_blocks) - dt_part(vecs, i, c->n_blocks), lanes = n * c->isa->lanes;
         int64_t valid = dt_min64(lanes, c->d.c - first);
         c->blocks[i] = (DataBlock){ &c->isa->data[n - 1], first, (int32_t)lanes, (int32_t)valid };
         first += lanes;
@@ -193,7 +192,7 @@ static void run_packing(const Run *r, int64_t i, int64_t n)
         if (c->phases[q].bands > 0)
             make_tables(r, &c->phases[q]);
     const int64_t units = c->n_phases * c->n_blocks;
-    for (int64_t u = narrow_part(units, i, n); u < narrow_part(units, i + 1, n); u++) {
+    for (int64_t u = dt_part(units, i, n); u < dt_part(units, i + 1, n); u++) {
         const Phase *p = &c->phases[u / c->n_blocks];
         if (p->bands > 0 && has_taps(p))
             pack_block(r, p, &c->blocks[u % c->n_blocks]);
@@ -286,7 +285,7 @@ static void run_bands(const Run *r, int64_t i, int64_t n)
     const NarrowData *c = r->c;
     uint8_t          *strip = r->scratch + c->strips_at + i * c->strip_bytes;
     const int64_t     units = c->d.n * c->units;
-    for (int64_t u = narrow_part(units, i, n); u < narrow_part(units, i + 1, n); u++) {
+    for (int64_t u = dt_part(units, i, n); u < dt_part(units, i + 1, n); u++) {
         int64_t      band = u % c->units;
         const Phase *p = c->phases;
         for (; band >= p->bands; p++)

@@ -101,11 +101,6 @@ static inline int narrow_threads(const CallDesc *d, int most)
     const int64_t few = 1 << 19;
     return d->n * d->oh * d->ow * d->k * d->c * d->r * d->s < few ? 1 : most;
 }
-/* Part i of n of the units: contiguous. */
-static inline int64_t narrow_part(int64_t units, int64_t i, int64_t n)
-{
-    return units / n * i + dt_min64(i, units % n);
-}
 /* Sums below the normal range are 0, as the processor's instruction has them. Gives what was set before. */
 unsigned bf16_flush_begin(void);
 void     bf16_flush_end(unsigned was);

@@ -228,12 +228,12 @@ static void run_unit(const Run *r, int64_t unit, uint8_t *memory)
     const int64_t       chunk = unit / c->splits, split = unit % c->splits, bands = c->bands_n * c->bands_h;
     const int32_t       mr = (d->bf16 ? c->isa->weight : c->isa->floats)[0].rows;
     float              *sums = r->sums + chunk * c->chunk_floats;
-    Band                b = { .begin = narrow_part(c->k_blocks, split, c->splits),
-                              .end = narrow_part(c->k_blocks, split + 1, c->splits),
+    Band                b = { .begin = dt_part(c->k_blocks, split, c->splits),
+                              .end = dt_part(c->k_blocks, split + 1, c->splits),
                               .dy = memory,
                               .x = memory + c->dy_bytes };
     memset(sums + b.begin * BLOCK * c->k_pitch, 0, sizeof(float) * (size_t)((b.end - b.begin) * BLOCK * c->k_pitch));
-    for (int64_t i = narrow_part(bands, chunk, c->chunks); i < narrow_part(bands, chunk + 1, c->chunks); i++) {
+    for (int64_t i = dt_part(bands, chunk, c->chunks); i < dt_part(bands, chunk + 1, c->chunks); i++) {
         b.n = i / c->bands_h * c->images;
         b.images = dt_min64(c->images, d->n - b.n);
         b.first = i % c->bands_h * c->rows;
@@ -252,8 +252,7 @@ static void run_sums(const Run *r, int64_t i, int64_t n)
     const CallDesc     *d = &c->d;
     const WeightAt      at = narrow_weight_at(d);
     const int64_t       taps = d->r * d->s;
-    for (int64_t u = narrow_part(d->k * c->c_blocks * taps, i, n); u < narrow_part(d->k * c->c_blocks * taps, i + 1, n);
-         u++) {
+    for (int64_t u = dt_part(d->k * c->c_blocks * taps, i, n); u < dt_part(d->k * c->c_blocks * taps, i + 1, n); u++) {
         int64_t k = u / (c->c_blocks * taps), vec = u % (c->c_blocks * taps), block = vec / taps, tap = vec % taps;
         float   sum[BLOCK] = { 0 };
         for (int64_t chunk = 0; chunk < c->chunks; chunk++) {
@@ -276,7 +275,7 @@ void narrow_weight_run(const NarrowWeight *c, void *const *bufs, void *scratch)
     {
         int      i = omp_get_thread_num(), n = omp_get_num_threads();
         unsigned was = c->d.bf16 ? bf16_flush_begin() : 0;
-        for (int64_t u = narrow_part(units, i, n); u < narrow_part(units, i + 1, n); u++)
+        for (int64_t u = dt_part(units, i, n); u < dt_part(units, i + 1, n); u++)
             run_unit(&r, u, bands + i * (c->dy_bytes + c->x_bytes));
 #pragma omp barrier
         run_sums(&r, i, n);

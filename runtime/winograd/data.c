@@ -158,10 +158,10 @@ void wino_data_run(const WinoData *c, void *const *bufs, void *scratch)
     {
         int    i = omp_get_thread_num(), n = omp_get_num_threads();
         float *memory = (float *)(void *)(base + c->bands_at + i * c->band_bytes);
-        for (int64_t k = wino_part(d->k, i, n); k < wino_part(d->k, i + 1, n); k++)
+        for (int64_t k = dt_part(d->k, i, n); k < dt_part(d->k, i + 1, n); k++)
             transform_output(&r, k);
 #pragma omp barrier
-        for (int64_t b = wino_part(c->bands, i, n); b < wino_part(c->bands, i + 1, n); b++)
+        for (int64_t b = dt_part(c->bands, i, n); b < dt_part(c->bands, i + 1, n); b++)
             run_band(&r, b, memory);
     }
 }

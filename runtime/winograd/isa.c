@@ -21,7 +21,7 @@ WinoBlock *wino_blocks_new(Arena *a, const WinoIsa *isa, int64_t channels, int64
     *n = dt_ceil_div(vecs, vecs % 2 ? WINO_VECS : 2);
     WinoBlock *blocks = ARENA_ARRAY(a, WinoBlock, *n);
     for (int64_t i = 0; i < *n; i++) {
-        int64_t first = wino_part(vecs, i, *n), end = wino_part(vecs, i + 1, *n);
+        int64_t first = dt_part(vecs, i, *n), end = dt_part(vecs, i + 1, *n);
         blocks[i] = (WinoBlock){ first * isa->lanes, (int32_t)(end - first) };
     }
     return blocks;

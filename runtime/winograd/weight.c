@@ -102,7 +102,7 @@ static void run_chunk(const Run *r, int64_t chunk, float *memory)
     const WinoWeight *c = r->c;
     float            *sums = r->sums + chunk * c->chunk_floats, *x = memory + POINTS * wino_pitch(c->band, c->d.k);
     memset(sums, 0, sizeof(float) * (size_t)c->chunk_floats);
-    for (int64_t b = wino_part(c->bands, chunk, c->chunks); b < wino_part(c->bands, chunk + 1, c->chunks); b++) {
+    for (int64_t b = dt_part(c->bands, chunk, c->chunks); b < dt_part(c->bands, chunk + 1, c->chunks); b++) {
         transform_tiles(r, b * c->band, memory, x);
         multiply_tiles(r, memory, x, sums);
     }
@@ -167,10 +167,10 @@ void wino_weight_run(const WinoWeight *c, void *const *bufs, void *scratch)
     {
         int    i = omp_get_thread_num(), n = omp_get_num_threads();
         float *memory = (float *)(void *)(base + c->bands_at + i * c->band_bytes);
-        for (int64_t chunk = wino_part(c->chunks, i, n); chunk < wino_part(c->chunks, i + 1, n); chunk++)
+        for (int64_t chunk = dt_part(c->chunks, i, n); chunk < dt_part(c->chunks, i + 1, n); chunk++)
             run_chunk(&r, chunk, memory);
 #pragma omp barrier
-        for (int64_t k = wino_part(d->k, i, n); k < wino_part(d->k, i + 1, n); k++)
+        for (int64_t k = dt_part(d->k, i, n); k < dt_part(d->k, i + 1, n); k++)
             write_output(&r, k);
     }
 }

@@ -118,10 +118,4 @@ static inline int64_t wino_pitch(int64_t n, int64_t channels)
     return n * channels + WINO_BLOCK;
 }
 
-/* Part i of n of the units: contiguous. */
-static inline int64_t wino_part(int64_t units, int64_t i, int64_t n)
-{
-    return units / n * i + dt_min64(i, units % n);
-}
-
 #endif
