@@ -37,10 +37,7 @@ def parse_args():
 
 
 ARGS = parse_args()
-# Before torch is loaded: OpenMP reads these once. Threads that wait must sleep, the other processes want the cores.
-os.environ["OMP_NUM_THREADS"] = str(ARGS.threads)
-for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
-    os.environ.setdefault(name, value)
+os.environ["OMP_NUM_THREADS"] = str(ARGS.threads)  # before torch is loaded: OpenMP reads it once
 
 from torch_nets import NETS, F, Recipe, cbdnet_loss, for_evaluation, sgd, torch  # noqa: E402  (says what to do when PyTorch is missing)
 

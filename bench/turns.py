@@ -2,7 +2,7 @@
 
 A process says "ready compile_seconds=... saved_bytes=... memory_bytes=... launches=... ABOUT" and then, for each line on stdin,
 runs some steps and answers with the seconds of one. `detent bench --serve`, torch_step.py and ort_eval.py are such processes.
-In each round every process is asked once, in turn, while the others sleep; ratios are taken within rounds, because
+In each round every process has its turn while the others sleep; ratios are taken within rounds, because
 machines are shared and change their clock. Used by bench/step and bench/evaluation; needs python3 alone.
 """
 import json
@@ -13,12 +13,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 FEATURES = ("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-# Waiting threads sleep; nothing is taken from or left in the user's caches.
-QUIET = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+# Threads of whoever had a turn spin a while before they sleep: GNU's OpenMP some milliseconds, LLVM's and Intel's 200.
+PAUSE_S = 0.25
 
 # --isa: what Detent is told, and what limits oneDNN (of both sides: it reads one name or the other) and PyTorch.
 ISAS = {
@@ -124,7 +125,7 @@ def python_can(python, statement):
 
 
 def environment(args, scratch, cache="cache"):
-    return dict(os.environ, **QUIET, **ISAS[args.isa][1], OMP_NUM_THREADS=str(args.threads), XDG_CACHE_HOME=os.path.join(scratch, cache))
+    return dict(os.environ, **ISAS[args.isa][1], OMP_NUM_THREADS=str(args.threads), XDG_CACHE_HOME=os.path.join(scratch, cache))
 
 
 def rival_environment(args, scratch, name):
@@ -191,6 +192,8 @@ def run_rounds(variants, rounds):
     """The order turns by one each round: nobody always follows the same neighbour's use of the caches and the clock."""
     for r in range(rounds):
         for v in variants[r % len(variants):] + variants[:r % len(variants)]:
+            time.sleep(PAUSE_S)
+            v.step()  # its threads wake up
             v.seconds.append(v.step())
         if sys.stderr.isatty():
             print(f"\rround {r + 1} of {rounds}", end="" if r + 1 < rounds else "\r\033[K", file=sys.stderr, flush=True)
