@@ -1,5 +1,5 @@
 /* calllib.c: gradients that are faster by Winograd's algorithm by this library, all other calls by the one that it
- * stands in front of.
+ * stands in front of. They are faster with such vectors, from the fewest channels on (docs/decisions.md).
  *
  * Tested by tests/unit/test_winograd.c. */
 #include "runtime/winograd/winograd_impl.h"
@@ -16,13 +16,6 @@ typedef struct Lib {
     const WinoIsa *isa;
 } Lib;
 
-/* Gradients that are faster here than direct ones with such vectors: of so many channels on both sides (measured:
- * docs/cpu-results.md). */
-static const struct {
-    int32_t vector_bits;
-    int64_t channels;
-} faster[] = { { 256, 16 }, { 512, 32 } };
-
 /* Of a weight's gradient, or errors of single products do not average out: 32 came to 0.6 of what cli/check_calls.c
  * allows, 64 to 0.3, 512 to 0.05. */
 enum { LEAST_PIXELS = 64 };
@@ -35,10 +28,7 @@ static bool lib_is_mine(const void *self, const CallDesc *d)
         return false;
     if (d->kind == CALL_CONV_BWD_W && d->n * d->oh * d->ow < LEAST_PIXELS)
         return false;
-    for (int32_t i = 0; i < DT_COUNT(faster); i++)
-        if (faster[i].vector_bits == l->vector_bits)
-            return d->c % WINO_BLOCK == 0 && d->k % WINO_BLOCK == 0 && dt_min64(d->c, d->k) >= faster[i].channels;
-    return false;
+    return (l->vector_bits == 256 || l->vector_bits == 512) && d->c % WINO_BLOCK == 0 && d->k % WINO_BLOCK == 0;
 }
 
 static void *lib_plan(const void *self, Arena *a, Diag *diag, const CallDesc *d, int64_t *scratch_bytes)

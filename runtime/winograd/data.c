@@ -16,6 +16,7 @@ struct WinoData {
     CallDesc       d;
     const WinoIsa *isa;
     int            threads;
+    WinoGrid       grid;               /* of dx */
     int64_t        tiles, band, bands; /* of the batch, of a band; how many bands */
     int64_t        n_blocks;
     WinoBlock     *blocks;
@@ -28,7 +29,8 @@ WinoData *wino_data_new(Arena *a, const CallDesc *d, const WinoIsa *isa, int thr
     c->d = *d;
     c->isa = isa;
     c->threads = threads;
-    c->tiles = d->n * dt_ceil_div(d->h, 2) * dt_ceil_div(d->w, 2);
+    c->grid = wino_grid(d->h, d->w);
+    c->tiles = d->n * c->grid.h * c->grid.w;
     c->blocks = wino_blocks_new(a, isa, d->c, &c->n_blocks);
     const int64_t point = POINTS * (int64_t)sizeof(float);
     c->band = dt_min64(MOST_TILES, BAND_BYTES / (point * (d->c + d->k)));
@@ -46,8 +48,8 @@ WinoData *wino_data_new(Arena *a, const CallDesc *d, const WinoIsa *isa, int thr
 typedef struct Run {
     const WinoData *c;
     const float    *w;
-    WinoImage       dy;
-    float          *dx, *weights;
+    WinoImage       dy, dx;
+    float          *weights;
 } Run;
 
 /* ---- Weights ----------------------------------------------------------------------------------------------------- */
@@ -90,48 +92,42 @@ static void transform_output(const Run *r, int64_t k)
 /* Behind the last tile the first one: a kernel's rows may be more than there are. */
 static void transform_tiles(const Run *r, int64_t first, int64_t n, float *to)
 {
-    const CallDesc *d = &r->c->d;
-    const int64_t   pitch = wino_pitch(n, d->k);
-    const float    *at[16];
-    WinoTile        p = wino_tile(first, d->h, d->w);
-    for (int64_t t = 0; t < n; t++, to += d->k, wino_next(&p, d->h, d->w)) {
-        p.n = p.n < d->n ? p.n : 0;
-        wino_patch_at(&r->dy, p.n, p.y + d->pad[0] - 2, p.x + d->pad[1] - 2, 4, at);
-        r->c->isa->patch(at, to, pitch, d->k);
+    const WinoData *c = r->c;
+    const CallDesc *d = &c->d;
+    WinoStrip       s;
+    for (int64_t t = 0; t < n; t += s.n) {
+        s = wino_strip(&r->dy, c->grid, (first + t) % c->tiles, n - t, d->pad[0] - 2, d->pad[1] - 2);
+        c->isa->patch(&s, to + t * d->k, wino_pitch(n, d->k));
     }
 }
 
-/* Tiles of the last kernel lie over those before: the same is made twice. */
 static void multiply_tiles(const Run *r, int64_t n, const float *tiles, float *products)
 {
     const WinoData *c = r->c;
     const CallDesc *d = &c->d;
     for (int64_t p = 0; p < POINTS; p++)
         for (int64_t b = 0; b < c->n_blocks; b++) {
-            const WinoKernel *kernel = &c->isa->data[c->blocks[b].vecs - 1];
-            for (int64_t t = 0; t < n; t += kernel->rows) {
-                int64_t     at = dt_min64(t, n - kernel->rows);
-                WinoProduct w = { .a = tiles + p * wino_pitch(n, d->k) + at * d->k,
-                                  .b = r->weights + p * d->k * d->c + c->blocks[b].first * d->k,
-                                  .y = products + p * wino_pitch(n, d->c) + at * d->c + c->blocks[b].first,
-                                  .a_pitch = d->k,
-                                  .y_pitch = d->c,
-                                  .n = d->k };
-                kernel->run(&w);
-            }
+            WinoProduct w = { .a = tiles + p * wino_pitch(n, d->k),
+                              .b = r->weights + p * d->k * d->c + c->blocks[b].first * d->k,
+                              .y = products + p * wino_pitch(n, d->c) + c->blocks[b].first,
+                              .a_pitch = d->k,
+                              .y_pitch = d->c,
+                              .m = n,
+                              .n = d->k };
+            c->isa->data[c->blocks[b].vecs - 1].run(&w);
         }
 }
 
-/* Pixels that are outside are written to `nowhere`. */
+/* Pixels outside are written to `nowhere`. */
 static void write_tiles(const Run *r, int64_t first, int64_t n, int64_t pitch, const float *products, float *nowhere)
 {
-    const CallDesc *d = &r->c->d;
-    WinoTile        p = wino_tile(first, d->h, d->w);
-    for (int64_t t = 0; t < n; t++, products += d->c, wino_next(&p, d->h, d->w)) {
-        float *to[4], *at = r->dx + ((p.n * d->h + p.y) * d->w + p.x) * d->c;
-        for (int64_t i = 0; i < 4; i++)
-            to[i] = p.y + i / 2 < d->h && p.x + i % 2 < d->w ? at + (i / 2 * d->w + i % 2) * d->c : nowhere;
-        r->c->isa->result(products, pitch, to, d->c);
+    const WinoData *c = r->c;
+    WinoImage       dx = r->dx;
+    WinoStrip       s;
+    dx.outside = nowhere;
+    for (int64_t t = 0; t < n; t += s.n) {
+        s = wino_strip(&dx, c->grid, first + t, n - t, 0, 0);
+        c->isa->result(products + t * c->d.c, pitch, &s);
     }
 }
 
@@ -150,9 +146,11 @@ void wino_data_run(const WinoData *c, void *const *bufs, void *scratch)
     const CallDesc *d = &c->d;
     uint8_t        *base = scratch;
     float          *zeros = (float *)(void *)(base + c->zeros_at);
-    const Run       r = {
-              .c = c, .w = bufs[1], .dy = { bufs[0], zeros, d->oh, d->ow, d->k }, .dx = bufs[2], .weights = scratch
-    };
+    const Run       r = { .c = c,
+                          .w = bufs[1],
+                          .dy = { bufs[0], zeros, d->oh, d->ow, d->k },
+                          .dx = { bufs[2], NULL, d->h, d->w, d->c },
+                          .weights = scratch };
     memset(zeros, 0, sizeof(float) * (size_t)d->k);
 #pragma omp parallel num_threads(c->threads)
     {

@@ -26,6 +26,7 @@ struct WinoWeight {
     CallDesc       d;
     const WinoIsa *isa;
     int            threads;
+    WinoGrid       grid; /* of dy */
     int64_t        tiles, band, bands, chunks, chunk_floats;
     int64_t        n_blocks;
     WinoBlock     *blocks;
@@ -38,7 +39,8 @@ WinoWeight *wino_weight_new(Arena *a, const CallDesc *d, const WinoIsa *isa, int
     c->d = *d;
     c->isa = isa;
     c->threads = threads;
-    c->tiles = d->n * dt_ceil_div(d->oh, 2) * dt_ceil_div(d->ow, 2);
+    c->grid = wino_grid(d->oh, d->ow);
+    c->tiles = d->n * c->grid.h * c->grid.w;
     const int64_t point = POINTS * (int64_t)sizeof(float);
     c->band = dt_min64(MOST_TILES, dt_max64(BAND_BYTES / (point * (d->c + d->k)), BAND_STEP));
     c->band = dt_round_up(dt_min64(c->band, c->tiles), BAND_STEP);
@@ -65,15 +67,18 @@ static void transform_tiles(const Run *r, int64_t first, float *dy, float *x)
 {
     const WinoWeight *c = r->c;
     const CallDesc   *d = &c->d;
-    const float      *at[16];
+    const int64_t     n = dt_min64(c->band, c->tiles - first);
     const int64_t     dy_pitch = wino_pitch(c->band, d->k), x_pitch = wino_pitch(c->band, d->c);
-    WinoTile          p = wino_tile(first, d->oh, d->ow);
-    for (int64_t t = 0; t < c->band; t++, dy += d->k, x += d->c, wino_next(&p, d->oh, d->ow)) {
-        WinoTile i = p.n < d->n ? p : (WinoTile){ 0, d->oh, 0 };
-        wino_patch_at(&r->dy, i.n, i.y, i.x, 2, at);
-        c->isa->quad(at, dy, dy_pitch, d->k);
-        wino_patch_at(&r->x, i.n, i.y - d->pad[0], i.x - d->pad[1], 4, at);
-        c->isa->patch(at, x, x_pitch, d->c);
+    WinoStrip         s;
+    for (int64_t t = 0; t < n; t += s.n) {
+        s = wino_strip(&r->dy, c->grid, first + t, n - t, 0, 0);
+        c->isa->quad(&s, dy + t * d->k, dy_pitch);
+        s = wino_strip(&r->x, c->grid, first + t, n - t, -d->pad[0], -d->pad[1]);
+        c->isa->patch(&s, x + t * d->c, x_pitch);
+    }
+    for (int64_t p = 0; n < c->band && p < POINTS; p++) {
+        memset(dy + p * dy_pitch + n * d->k, 0, sizeof(float) * (size_t)((c->band - n) * d->k));
+        memset(x + p * x_pitch + n * d->c, 0, sizeof(float) * (size_t)((c->band - n) * d->c));
     }
 }
 
@@ -83,17 +88,15 @@ static void multiply_tiles(const Run *r, const float *dy, const float *x, float 
     const CallDesc   *d = &c->d;
     for (int64_t p = 0; p < POINTS; p++)
         for (int64_t b = 0; b < c->n_blocks; b++) {
-            const WinoKernel *kernel = &c->isa->weight[c->blocks[b].vecs - 1];
-            for (int64_t k = 0; k < d->k; k += kernel->rows) {
-                WinoProduct w = { .a = dy + p * wino_pitch(c->band, d->k) + k,
-                                  .b = x + p * wino_pitch(c->band, d->c) + c->blocks[b].first,
-                                  .y = sums + (p * d->k + k) * d->c + c->blocks[b].first,
-                                  .a_pitch = d->k,
-                                  .b_pitch = d->c,
-                                  .y_pitch = d->c,
-                                  .n = c->band };
-                kernel->run(&w);
-            }
+            WinoProduct w = { .a = dy + p * wino_pitch(c->band, d->k),
+                              .b = x + p * wino_pitch(c->band, d->c) + c->blocks[b].first,
+                              .y = sums + p * d->k * d->c + c->blocks[b].first,
+                              .a_pitch = d->k,
+                              .b_pitch = d->c,
+                              .y_pitch = d->c,
+                              .m = d->k,
+                              .n = c->band };
+            c->isa->weight[c->blocks[b].vecs - 1].run(&w);
         }
 }
 

@@ -18,9 +18,52 @@ enum {
     POINTS = 16,
     WINO_BLOCK = 16, /* channels are multiples of it */
     WINO_VECS = 3,
-    WINO_ROWS = 14, /* of the tallest kernel */
+    WINO_ROWS = 16, /* of the tallest kernel */
     WINO_ALIGN = 64
 };
+
+/* ---- Tiles ------------------------------------------------------------------------------------------------------- */
+
+/* Images with all their channels side by side. */
+typedef struct WinoImage {
+    float  *at, *outside; /* outside: the channels of every pixel there */
+    int64_t h, w, channels;
+} WinoImage;
+
+/* Tiles of 2 x 2 pixels that cover an image. */
+typedef struct WinoGrid {
+    int64_t h, w;
+} WinoGrid;
+
+static inline WinoGrid wino_grid(int64_t h, int64_t w)
+{
+    return (WinoGrid){ dt_ceil_div(h, 2), dt_ceil_div(w, 2) };
+}
+
+/* Tiles side by side in one row of tiles, and the rows of pixels that they take from an image or give to one. */
+typedef struct WinoStrip {
+    int64_t n;
+    float  *rows[4], *outside; /* NULL: all of the row is outside */
+    int64_t x, w, channels;    /* the first tile's first column; the image's columns */
+} WinoStrip;
+
+/* Tile `first` and those to the right of it, at most `most`; they begin dy rows and dx columns off their places. */
+static inline WinoStrip wino_strip(const WinoImage *m, WinoGrid g, int64_t first, int64_t most, int64_t dy, int64_t dx)
+{
+    int64_t   row = first / g.w, x = first % g.w, image = row / g.h, y = row % g.h * 2 + dy;
+    WinoStrip s = {
+        .n = dt_min64(most, g.w - x), .outside = m->outside, .x = 2 * x + dx, .w = m->w, .channels = m->channels
+    };
+    for (int i = 0; i < 4; i++)
+        if (y + i >= 0 && y + i < m->h)
+            s.rows[i] = m->at + (image * m->h + y + i) * m->w * m->channels;
+    return s;
+}
+
+static inline float *wino_pixel(const WinoStrip *s, float *row, int64_t x)
+{
+    return row && x >= 0 && x < s->w ? row + x * s->channels : s->outside;
+}
 
 /* ---- Kernels ----------------------------------------------------------------------------------------------------- */
 
@@ -29,7 +72,7 @@ enum {
 typedef struct WinoProduct {
     const float *a, *b;
     float       *y;
-    int64_t      a_pitch, b_pitch, y_pitch, n;
+    int64_t      a_pitch, b_pitch, y_pitch, m, n;
 } WinoProduct;
 
 typedef struct WinoKernel {
@@ -40,19 +83,16 @@ typedef struct WinoKernel {
 typedef struct WinoIsa {
     int32_t    lanes;
     WinoKernel data[WINO_VECS], weight[WINO_VECS]; /* [vectors - 1] */
-    /* from[4 i + j]: pixel i, j of a tile, all channels; point p goes to to + p pitch. */
-    void (*patch)(const float *const *from, float *to, int64_t pitch, int64_t channels); /* 4 x 4 pixels: B' d B */
-    void (*quad)(const float *const *from, float *to, int64_t pitch, int64_t channels);  /* 2 x 2 pixels: G g G' */
-    /* Point p of a tile from + p pitch; to[2 i + j]: a pixel. A' m A. */
-    void (*result)(const float *from, int64_t pitch, float *const *to, int64_t channels);
+    /* A tile's point p is at + p pitch, the next tile's `channels` behind it. */
+    void (*patch)(const WinoStrip *from, float *to, int64_t pitch);        /* 4 x 4 pixels: B' d B */
+    void (*quad)(const WinoStrip *from, float *to, int64_t pitch);         /* 2 x 2 pixels: G g G' */
+    void (*result)(const float *from, int64_t pitch, const WinoStrip *to); /* 2 x 2 pixels: A' m A */
 } WinoIsa;
 extern const WinoIsa wino_portable;
 #if defined(__x86_64__)
 extern const WinoIsa wino_avx2, wino_avx512;
 #endif
 const WinoIsa *wino_isa(Isa isa);
-
-/* ---- Tiles ------------------------------------------------------------------------------------------------------- */
 
 /* Channels that one kernel makes. */
 typedef struct WinoBlock {
@@ -61,46 +101,6 @@ typedef struct WinoBlock {
 } WinoBlock;
 /* `channels` as blocks of about one size. */
 WinoBlock *wino_blocks_new(Arena *a, const WinoIsa *isa, int64_t channels, int64_t *n);
-
-/* Images with all their channels side by side; what is outside of them is 0. */
-typedef struct WinoImage {
-    const float *at, *zeros; /* zeros: as many as channels */
-    int64_t      h, w, channels;
-} WinoImage;
-/* size x size pixels from row y and column x of image n on. */
-static inline void wino_patch_at(const WinoImage *m, int64_t n, int64_t y, int64_t x, const int size, const float **at)
-{
-    int64_t row = ((n * m->h + y) * m->w + x) * m->channels;
-    for (int i = 0; i < size; i++, row += m->w * m->channels)
-        for (int j = 0; j < size; j++) {
-            bool inside = y + i >= 0 && y + i < m->h && x + j >= 0 && x + j < m->w;
-            at[size * i + j] = inside ? m->at + row + j * m->channels : m->zeros;
-        }
-}
-
-/* Image, and first pixel. */
-typedef struct WinoTile {
-    int64_t n, y, x;
-} WinoTile;
-
-static inline WinoTile wino_tile(int64_t tile, int64_t h, int64_t w)
-{
-    int64_t tiles_h = dt_ceil_div(h, 2), tiles_w = dt_ceil_div(w, 2), row = tile / tiles_w;
-    return (WinoTile){ row / tiles_h, row % tiles_h * 2, tile % tiles_w * 2 };
-}
-
-static inline void wino_next(WinoTile *t, int64_t h, int64_t w)
-{
-    t->x += 2;
-    if (t->x < w)
-        return;
-    t->x = 0;
-    t->y += 2;
-    if (t->y < h)
-        return;
-    t->y = 0;
-    t->n++;
-}
 
 /* ---- Calls ------------------------------------------------------------------------------------------------------- */
 
